@@ -1,0 +1,1 @@
+"""Real devices behind the Robot interface: arms, cameras, teleoperation."""

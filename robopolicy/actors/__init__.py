@@ -1,0 +1,1 @@
+"""Who decides: policies, replays, scripts, people. All satisfy `robopolicy.control.actor.Actor`."""

@@ -1,0 +1,136 @@
+"""What every script shares: Hydra's command line, a run folder, a progress bar, a summary, `result.json`, exit codes.
+
+A user's mistake ends in one sentence on standard error and exit status 1; a bug keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from robopolicy import configuration
+from robopolicy.errors import ConfigError, RobopolicyError
+
+_PASSED_TO_HYDRA = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion")
+
+
+@dataclass
+class Run:
+    """One run of one command: where it writes and how it talks."""
+
+    name: str
+    folder: Path
+    console: Console = field(default_factory=lambda: Console(soft_wrap=True, highlight=False))
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def progress(self, label: str, total: int) -> Iterator[Callable[..., None]]:
+        """A bar with an ETA; yields `advance(steps=1, note="")`."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with _bar(self.console, columns) as bar:
+            task = bar.add_task(label, total=total, note="")
+
+            def advance(steps: int = 1, note: str = "") -> None:
+                bar.update(task, advance=steps, note=note)
+
+            yield advance
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig, Run], Mapping[str, Any]]], Callable[[], None]]:
+    """Makes `main(config, run) -> result` a script with the configuration `configs/<config_name>.yaml`.
+
+    The result is written to `<run folder>/result.json`. The run folder is `config.out` where the script has such a key
+    that names a run, else `runs/<date>_<time>_<name>`; the script reads it from `run.folder`.
+    """
+
+    def decorate(function: Callable[[DictConfig, Run], Mapping[str, Any]]) -> Callable[[], None]:
+        def start() -> None:
+            logging.getLogger().setLevel(logging.WARNING)
+            try:
+                config = _read(config_name)
+                if config is None:
+                    return
+                _work(config_name, function, config)
+            except RobopolicyError as error:
+                print(f"error: {error}", file=sys.stderr)
+                sys.exit(1)
+            except KeyboardInterrupt:
+                print("interrupted", file=sys.stderr)
+                sys.exit(130)
+
+        return start
+
+    return decorate
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Writes `data` as JSON in one step: a reader sees the old file or the new one. NaN is refused."""
+    text = json.dumps(data, indent=2, default=_plain, allow_nan=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text + "\n")
+    temporary.replace(path)
+
+
+def _work(name: str, function: Callable[[DictConfig, Run], Mapping[str, Any]], config: DictConfig) -> None:
+    run = Run(name, Path(config.run_folder))
+    began = time.monotonic()
+    result = dict(function(config, run))
+    result |= {"command": name, "seconds": round(time.monotonic() - began, 2)}
+    write_json(run.folder / "result.json", result)
+
+
+def _read(name: str) -> DictConfig | None:
+    """The configuration of this command line; None when Hydra itself answered (--help, --cfg job, ...)."""
+    arguments = sys.argv[1:]
+    if any(argument.split("=")[0] in _PASSED_TO_HYDRA for argument in arguments):
+        hydra.main(str(configuration.CONFIG_FOLDER), name, version_base="1.3")(lambda _: None)()
+        return None
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    if flags:
+        raise ConfigError(f"unknown option {flags[0]}: settings are written key=value, --cfg job shows all of them")
+    config = configuration.load(name, arguments)
+    missing = sorted(str(key) for key in OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(f"{name}.py needs {' and '.join(f'{key}=...' for key in missing)}")
+    return config
+
+
+@contextmanager
+def _bar(console: Console, columns: tuple[Any, ...]) -> Iterator[Progress]:
+    """On a terminal the bar redraws itself; in a log file it prints one line when it is done."""
+    with Progress(*columns, console=console, refresh_per_second=4 if console.is_terminal else 0.1) as bar:
+        yield bar
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item") and getattr(value, "size", 2) == 1:
+        return value.item()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,1 @@
+"""Judging a policy: lockstep episodes in simulation, intervals, paired comparisons and the report."""

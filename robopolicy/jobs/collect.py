@@ -1,0 +1,150 @@
+"""What `scripts/collect.py` does: episodes of a scripted expert in simulation, recorded through the one loop."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from robopolicy.command import Run
+from robopolicy.configuration import build, plain
+from robopolicy.control.filter import ActionFilter
+from robopolicy.control.loop import EpisodeSummary, episode, run_episode
+from robopolicy.control.robot import SimulatedRobot
+from robopolicy.dataset.dataset import Dataset
+from robopolicy.errors import ConfigError, DatasetError
+
+DEMONSTRATION_SEEDS = range(0, 5000)
+_MOST_FAILURES = 0.5
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of the expert: whether it was kept as episode `number`, and how it went."""
+
+    number: int
+    kept: bool
+    summary: EpisodeSummary
+
+
+def collect(config: DictConfig, run: Run) -> Mapping[str, Any]:
+    """Collects until the dataset holds `episodes` of them, and returns what `result.json` says.
+
+    Episode number, environment seed and expert seed are one number, so the data do not depend on the number of workers.
+    Failed attempts are not kept, and their numbers stay unused.
+    """
+    task = plain(config.task)
+    if task.get("expert") is None:
+        raise ConfigError(
+            f"task '{task['name']}' has no scripted expert: import demonstrations with data.py action=import"
+        )
+    path = Path(config.data)
+    dataset = _prepare(path, task)
+    present = len(dataset.episodes)
+    wanted = int(config.episodes) if config.more is None else present + int(config.more)
+    first = max(int(config.seed), dataset.next_number())
+    attempts: list[Attempt] = []
+    with run.progress(f"collecting {task['name']}", max(wanted - present, 0)) as advance:
+        for attempt in _attempts(task, path, wanted - present, first, int(config.workers)):
+            attempts.append(attempt)
+            advance(int(attempt.kept), note=f"{sum(not a.kept for a in attempts)} failed")
+    kept = [attempt for attempt in attempts if attempt.kept]
+    steps = sum(attempt.summary.steps for attempt in kept)
+    run.say(
+        f"{path}: {present + len(kept)} episodes, {len(kept)} of them new ({steps} steps), "
+        f"{len(attempts) - len(kept)} attempts failed and were discarded"
+    )
+    return {
+        "data": str(path),
+        "episodes": present + len(kept),
+        "new_episodes": len(kept),
+        "new_steps": steps,
+        "failed_attempts": len(attempts) - len(kept),
+        "counters": _total([attempt.summary.counters for attempt in kept]),
+    }
+
+
+def _prepare(path: Path, task: Mapping[str, Any]) -> Dataset:
+    robot = _make_robot(task)
+    try:
+        versions = build({"_target_": task["versions"]})
+        return Dataset.open_or_create(path, spec=robot.spec, task=task["name"], versions=versions)
+    finally:
+        robot.close()
+
+
+def _attempts(task: Mapping[str, Any], path: Path, wanted: int, first: int, workers: int) -> Iterator[Attempt]:
+    """Attempts in waves: each has as many as are still missing, so the seeds tried do not depend on who is faster."""
+    failures, number = 0, first
+    arguments = (dict(task), path)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max(workers, 1), context, initializer=_Worker.begin, initargs=arguments) as pool:
+        while wanted > 0:
+            numbers = range(number, number + wanted)
+            _check_seeds(numbers)
+            number += wanted
+            for attempt in pool.map(_Worker.attempt, numbers):
+                wanted -= attempt.kept
+                failures += not attempt.kept
+                yield attempt
+            if failures > _MOST_FAILURES * (number - first) and failures > 10:
+                raise DatasetError(
+                    f"the expert of task '{task['name']}' failed {failures} of {number - first} attempts"
+                )
+
+
+def _check_seeds(numbers: Sequence[int]) -> None:
+    if numbers[-1] not in DEMONSTRATION_SEEDS:
+        raise ConfigError(
+            f"episode {numbers[-1]} is no demonstration seed (0 to {DEMONSTRATION_SEEDS[-1]}): "
+            f"the seeds above are for tuning and results"
+        )
+
+
+class _Worker:
+    """A process with one robot that makes attempts."""
+
+    _task: Mapping[str, Any]
+    _robot: SimulatedRobot
+    _dataset: Dataset
+
+    @classmethod
+    def begin(cls, task: Mapping[str, Any], path: Path) -> None:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        cls._task, cls._robot, cls._dataset = task, _make_robot(task), Dataset.open(path)
+
+    @classmethod
+    def attempt(cls, number: int) -> Attempt:
+        task, robot = cls._task, cls._robot
+        robot.reset(number)
+        expert = build(task["expert"], simulation=robot.simulation, seed=number)  # type: ignore[attr-defined]
+        with cls._dataset.writer(number, wait_for_encoder=True) as writer:
+            loop = episode(
+                robot,
+                max_steps=int(task["max_steps"]),
+                action_filter=ActionFilter(robot.spec.action, task["step_limits"]),
+                recorder=writer,
+            )
+            summary = run_episode(loop, expert)
+            if summary.success:
+                reason = summary.stop.value if summary.stop else "terminated" if summary.terminated else "truncated"
+                writer.commit(stop_reason=reason, success=True, metadata={"seed": number})
+        return Attempt(number, summary.success, summary)
+
+
+def _make_robot(task: Mapping[str, Any]) -> SimulatedRobot:
+    robot = build(task["robot"])
+    if not isinstance(robot, SimulatedRobot):
+        raise ConfigError(f"task '{task['name']}' made a {type(robot).__name__}, expected a simulated robot")
+    return robot
+
+
+def _total(counters: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    names = sorted({name for counter in counters for name in counter})
+    return {name: sum(counter.get(name, 0) for counter in counters) for name in names}

@@ -1,0 +1,149 @@
+"""What `scripts/eval.py` does: a trained policy on unseen seeds in simulation, a result with intervals and a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from omegaconf import DictConfig
+
+from robopolicy.actors.policy import PolicyActor
+from robopolicy.command import Run
+from robopolicy.configuration import build, plain
+from robopolicy.errors import ConfigError
+from robopolicy.evaluation.comparison import compare
+from robopolicy.evaluation.episodes import EpisodeJob, EpisodeResult, load_results, results_json
+from robopolicy.evaluation.lockstep import evaluate
+from robopolicy.evaluation.report import write_evaluation
+from robopolicy.evaluation.statistics import bootstrap_mean, wilson
+from robopolicy.jobs.train import CONFIG_FILE
+from robopolicy.policies.generative import GenerativePolicy
+from robopolicy.policies.policy import PolicyModule
+from robopolicy.spec import RobotSpec, check_fits
+from robopolicy.training import checkpoint
+from robopolicy.training.metrics import read_metrics
+
+
+def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
+    """Evaluates a run and returns what `result.json` says."""
+    torch.set_num_threads(1)  # beside the simulation workers more threads are slower, not faster
+    trained, seeds = Path(config.run), range(int(config.seed), int(config.seed) + int(config.episodes))
+    if not seeds:
+        raise ConfigError(f"episodes={config.episodes} leaves nothing to evaluate, expected at least 1")
+    reference = load_results(Path(config.against)) if config.against else None
+    policy, description = checkpoint.load(trained)
+    task = _task(config, trained)
+    sampler = _choose_sampler(policy, config)
+    job = EpisodeJob(task["robot"], int(task["max_steps"]), task["step_limits"], policy.horizon.observation_steps)
+    spec = _fitting_spec(job, policy, trained, task["name"])
+    actor = PolicyActor(policy, seed=int(config.noise_seed), batch_size=int(config.slots))
+    began = time.perf_counter()
+    results = _run_episodes(config, run, job, list(seeds), actor)
+    settings = {
+        "task": task["name"],
+        "run": str(trained),
+        "checkpoint": f"step {description.step}, averaged weights",
+        "sampler": sampler,
+        "slots": int(config.slots),
+        "noise seed": int(config.noise_seed),
+        "training seed": description.seed,
+        "dataset": f"{description.dataset['episodes']} episodes, {description.dataset['fingerprint'][:12]}",
+        "simulator": ", ".join(f"{name} {version}" for name, version in description.dataset["versions"].items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in checkpoint.versions().items()),
+        "commit of training": description.commit,
+        "commit of evaluation": checkpoint.commit(),
+    }
+    comparison = None if reference is None else compare(results, reference)
+    report = write_evaluation(
+        run.folder,
+        results,
+        title=f"{task['name']}: {trained.name}",
+        settings=settings,
+        spec=spec,
+        training=read_metrics(trained),
+        comparison=comparison,
+    )
+    cost = _cost(results, actor, time.perf_counter() - began)
+    _say(run, results, report, None if comparison is None else str(comparison))
+    extra = {} if comparison is None else {"comparison": comparison.json()}
+    return {"settings": settings, **results_json(results), **extra, "cost": cost, "report": str(report)}
+
+
+def _task(config: DictConfig, trained: Path) -> dict[str, Any]:
+    """The task that was asked for, else the one of the training run."""
+    if config.task is not None:
+        return plain(config.task)
+    path = trained / CONFIG_FILE
+    if not path.is_file():
+        raise ConfigError(f"{trained} has no {CONFIG_FILE} that names its task: add task=...")
+    task: dict[str, Any] = yaml.safe_load(path.read_text())["task"]
+    return task
+
+
+def _choose_sampler(policy: PolicyModule, config: DictConfig) -> str:
+    """Puts the sampler that was asked for into the policy, and says which one is in force."""
+    if not isinstance(policy, GenerativePolicy):
+        if config.sampler is not None:
+            raise ConfigError(f"sampler={config.sampler.name} was given, but a {type(policy).__name__} has no sampler")
+        return "none: one evaluation a chunk"
+    if config.sampler is not None:
+        policy.sampler = build(config.sampler)
+    return str(policy.sampler)
+
+
+def _fitting_spec(job: EpisodeJob, policy: PolicyModule, trained: Path, task: str) -> RobotSpec:
+    robot = job.make_robot()
+    try:
+        check_fits(policy.spec, robot.spec, who=f"the policy of {trained}", whom=f"task '{task}'")
+        return robot.spec
+    finally:
+        robot.close()
+
+
+def _run_episodes(
+    config: DictConfig, run: Run, job: EpisodeJob, seeds: Sequence[int], actor: PolicyActor
+) -> list[EpisodeResult]:
+    done, succeeded = 0, 0
+    with run.progress("evaluating", len(seeds)) as advance:
+
+        def on_episode(result: EpisodeResult) -> None:
+            nonlocal done, succeeded
+            done, succeeded = done + 1, succeeded + result.success
+            advance(note=f"success {succeeded} of {done}")
+
+        return evaluate(
+            job,
+            seeds,
+            actor,
+            slots=int(config.slots),
+            workers=int(config.workers),
+            videos=seeds[: int(config.videos)],
+            traces=seeds[: int(config.traces)],
+            on_episode=on_episode,
+        )
+
+
+def _cost(results: Sequence[EpisodeResult], actor: PolicyActor, seconds: float) -> dict[str, float]:
+    """Evaluations of one network on one row per control step, and what a padded call took."""
+    steps = sum(result.summary.steps for result in results)
+    return {
+        "control_steps": steps,
+        "evaluations_per_control_step": actor.evaluations / max(steps, 1),
+        "policy_calls": actor.calls,
+        "milliseconds_per_call": 1e3 * actor.seconds / max(actor.calls, 1),
+        "control_steps_per_second": steps / seconds,
+    }
+
+
+def _say(run: Run, results: Sequence[EpisodeResult], report: Path, comparison: str | None) -> None:
+    run.say(
+        f"success {wilson(sum(result.success for result in results), len(results))} episodes (95 % Wilson interval)"
+    )
+    run.say(f"mean of the best reward {bootstrap_mean([result.max_reward for result in results])} (95 % bootstrap)")
+    if comparison is not None:
+        run.say(f"against the reference: {comparison}")
+    run.say(f"report: {report}")

@@ -1,0 +1,136 @@
+"""What `scripts/train.py` does: dataset and configuration in, a run folder with metrics and checkpoints out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from robopolicy.command import Run
+from robopolicy.configuration import plain
+from robopolicy.dataset.dataset import Dataset
+from robopolicy.dataset.statistics import dataset_statistics
+from robopolicy.dataset.windows import Windows, split
+from robopolicy.denoise.noise import generator_for
+from robopolicy.errors import ConfigError, DatasetError
+from robopolicy.policies.factory import make_policy
+from robopolicy.policies.normaliser import SpecNormaliser
+from robopolicy.policies.policy import PolicyModule
+from robopolicy.training import checkpoint
+from robopolicy.training.trainer import Trainer, TrainingSettings
+
+CONFIG_FILE = "train.yaml"
+
+
+def train(config: DictConfig, run: Run) -> Mapping[str, Any]:
+    """Trains to the last step and returns what `result.json` says."""
+    resume_from = None
+    if config.resume is not None:
+        config, resume_from = _former(config, run)
+    settings = TrainingSettings(**plain(config.training))
+    dataset = open_for(config)
+    spec = dataset.spec.select(list(config.task.observations))
+    training, held_out = split(dataset, float(config.held_out), settings.seed)
+    windows, held_out_windows = (_windows(episodes, config) for episodes in (training, held_out))
+    normaliser = SpecNormaliser.fit(spec, dataset_statistics(training))
+    policy = _seeded_policy(config, spec, normaliser, settings.seed)
+    describe = _describer(config, policy, dataset, settings)
+    if resume_from is None:
+        _refuse_used(run.folder)
+        _write_config(config, run.folder)
+    trainer = Trainer(policy, windows, held_out_windows, settings, run.folder, describe, resume_from)
+    parameters = sum(parameter.numel() for parameter in policy.parameters())
+    run.say(
+        f"{len(training)} episodes, {len(windows)} windows, {len(held_out)} episodes held out; "
+        f"{parameters / 1e6:.2f} M parameters; steps {trainer.step} to {settings.steps}"
+    )
+    with run.progress("training", settings.steps - trainer.step) as advance:
+        losses = trainer.train(lambda step, loss: advance(note=f"loss {loss:.4f}"))
+    folder = checkpoint.newest(run.folder)
+    run.say(f"trained {settings.steps} steps, checkpoint {folder}")
+    return {
+        "run": str(run.folder),
+        "checkpoint": str(folder),
+        "steps": settings.steps,
+        "parameters": parameters,
+        "last_loss": losses[-1] if losses else None,
+    }
+
+
+def open_for(config: DictConfig) -> Dataset:
+    """The dataset of a training configuration; raises DatasetError when it is another task's, or empty."""
+    dataset = Dataset.open(Path(config.data))
+    if dataset.task != config.task.name:
+        raise DatasetError(
+            f"{config.data} holds demonstrations of task '{dataset.task}', expected '{config.task.name}'"
+        )
+    if not dataset.episodes:
+        raise DatasetError(f"{config.data} has no committed episode: collect demonstrations first")
+    return dataset
+
+
+def _windows(episodes: Any, config: DictConfig) -> Windows:
+    return Windows(
+        episodes,
+        observations=list(config.task.observations),
+        observation_steps=config.horizon.observation_steps,
+        horizon=config.horizon.prediction,
+    )
+
+
+def _seeded_policy(config: DictConfig, spec: Any, normaliser: SpecNormaliser, seed: int) -> PolicyModule:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator_for(seed).initial_seed())
+        return make_policy(_policy_config(config), spec, normaliser)
+
+
+def _policy_config(config: DictConfig) -> dict[str, Any]:
+    full = plain(config)
+    return {"policy": full["policy"], "horizon": full["horizon"]}
+
+
+def _describer(config: DictConfig, policy: PolicyModule, dataset: Dataset, settings: TrainingSettings) -> Any:
+    facts = {
+        "fingerprint": dataset.fingerprint(),
+        "episodes": len(dataset.episodes),
+        "held_out": float(config.held_out),
+        "versions": dict(dataset.versions),
+    }
+    versions, commit = checkpoint.versions(), checkpoint.commit()
+
+    def describe(step: int) -> checkpoint.Description:
+        return checkpoint.Description(
+            _policy_config(config), policy.spec, config.task.name, facts, settings.seed, step, versions, commit
+        )
+
+    return describe
+
+
+def _refuse_used(folder: Path) -> None:
+    if (folder / "checkpoints").exists() and int(os.environ.get("RANK", "0")) == 0:
+        raise ConfigError(f"{folder} already holds a run: use resume={folder} to continue it, or another run_folder")
+
+
+def _write_config(config: DictConfig, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(plain(config), sort_keys=False))
+
+
+def _former(config: DictConfig, run: Run) -> tuple[DictConfig, Path]:
+    """The configuration that a run was started with, and its newest checkpoint."""
+    others = [argument for argument in sys.argv[1:] if not argument.startswith("resume=")]
+    if others:
+        raise ConfigError(f"resume= continues a run with its own configuration, leave out {' '.join(others)}")
+    folder = Path(config.resume)
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ConfigError(f"resume={folder} is no training run: it has no {CONFIG_FILE}")
+    run.folder = folder
+    former: dict[str, Any] = yaml.safe_load(path.read_text())
+    return OmegaConf.create(former), checkpoint.newest(folder)

@@ -1,0 +1,72 @@
+"""Behaviour cloning without a generative model: the baselines that every paper compares with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from robopolicy.denoise.noise import Noise
+from robopolicy.denoise.sampler import Request, Sampled
+from robopolicy.policies.normaliser import SpecNormaliser
+from robopolicy.policies.policy import Encoded, Horizon, PolicyModule
+from robopolicy.spec import RobotSpec
+
+HeadFactory = Callable[..., nn.Module]
+"""Called with condition_size and outputs; see `robopolicy.nets.mlp.RegressionMlp`."""
+
+_LOG_STD_RANGE = (-5.0, 2.0)
+
+
+class MeanSquaredCloning(PolicyModule):
+    """The chunk that minimises the mean squared error: the conditional mean, blind to modes."""
+
+    def __init__(
+        self, spec: RobotSpec, horizon: Horizon, net: HeadFactory, normaliser: SpecNormaliser | None = None
+    ) -> None:
+        super().__init__(spec, horizon, normaliser)
+        self.chunk_shape = (horizon.prediction, spec.action.shape[0])
+        self.net = net(condition_size=self.encoder.size, outputs=math.prod(self.chunk_shape))
+
+    def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor:
+        error = self._mean(self.encode(observation)) - self.normalise(actions)
+        return error.square().mean(dim=(1, 2))
+
+    def sample(self, encoded: Encoded, request: Request) -> Sampled:
+        return _one_evaluation(self._mean(encoded))
+
+    def _mean(self, encoded: Encoded) -> Tensor:
+        mean: Tensor = self.net(encoded.condition)
+        return mean.float().view(-1, *self.chunk_shape)
+
+
+class GaussianCloning(PolicyModule):
+    """A Gaussian with a mean and a standard deviation for each element of the chunk, fitted by maximum likelihood."""
+
+    def __init__(
+        self, spec: RobotSpec, horizon: Horizon, net: HeadFactory, normaliser: SpecNormaliser | None = None
+    ) -> None:
+        super().__init__(spec, horizon, normaliser)
+        self.chunk_shape = (horizon.prediction, spec.action.shape[0])
+        self.net = net(condition_size=self.encoder.size, outputs=2 * math.prod(self.chunk_shape))
+
+    def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor:
+        """Negative log likelihood per element (nats), mean over the chunk: [B]."""
+        mean, log_std = self._distribution(self.encode(observation))
+        standardised = (self.normalise(actions) - mean) * torch.exp(-log_std)
+        return (0.5 * standardised.square() + log_std + 0.5 * math.log(2 * math.pi)).mean(dim=(1, 2))
+
+    def sample(self, encoded: Encoded, request: Request) -> Sampled:
+        mean, log_std = self._distribution(encoded)
+        return _one_evaluation(mean + log_std.exp() * request.noise.normal(1, self.chunk_shape)[0])
+
+    def _distribution(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
+        output: Tensor = self.net(encoded.condition)
+        mean, log_std = output.float().view(-1, 2, *self.chunk_shape).unbind(1)
+        return mean, log_std.clamp(*_LOG_STD_RANGE)
+
+
+def _one_evaluation(normalised: Tensor) -> Sampled:
+    return Sampled(normalised, torch.ones(len(normalised), dtype=torch.long, device=normalised.device))

@@ -1,0 +1,30 @@
+"""From a configuration to a policy: the same call makes one for training and one to be loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from robopolicy.configuration import build
+from robopolicy.errors import ConfigError
+from robopolicy.policies.normaliser import SpecNormaliser
+from robopolicy.policies.policy import Horizon, PolicyModule
+from robopolicy.spec import RobotSpec
+
+
+def make_policy(config: Mapping[str, Any], spec: RobotSpec, normaliser: SpecNormaliser | None = None) -> PolicyModule:
+    """The policy of `config["policy"]` with `config["horizon"]`, for a robot seen through `spec`.
+
+    `normaliser` is fitted to a dataset; None leaves identities, to be loaded from a checkpoint.
+    """
+    missing = [key for key in ("policy", "horizon") if key not in config]
+    if missing:
+        raise ConfigError(f"a policy configuration lacks {missing}")
+    try:
+        horizon = Horizon(**config["horizon"])
+    except TypeError as error:
+        raise ConfigError(f"horizon {dict(config['horizon'])} is malformed: {error}") from error
+    policy = build(config["policy"], spec=spec, horizon=horizon, normaliser=normaliser)
+    if not isinstance(policy, PolicyModule):
+        raise ConfigError(f"policy._target_ made a {type(policy).__name__}, which is no policy")
+    return policy

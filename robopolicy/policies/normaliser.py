@@ -1,0 +1,93 @@
+"""Physical units to the range [-1, 1] and back, inside the policy and its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from robopolicy.dataset.statistics import Statistics
+from robopolicy.errors import CheckpointError, DatasetError
+from robopolicy.rotation import ROTATION_KINDS
+from robopolicy.spec import ArraySpec, RobotSpec
+
+_CONSTANT_BELOW = 1e-6
+
+
+class Normaliser(nn.Module):
+    """An affine map of each element of one array's last axis: [..., D] physical to [..., D] in [-1, 1] over the data.
+
+    A constant element maps to zero and back to its constant; rotations (bounded, and nearly constant in many tasks) are
+    left as they are.
+    """
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, size: int) -> None:
+        """An identity of `size` elements, to be loaded or `fit`."""
+        super().__init__()
+        self.register_buffer("scale", torch.ones(size))
+        self.register_buffer("offset", torch.zeros(size))
+
+    @staticmethod
+    def fit(spec: ArraySpec, statistics: Statistics, name: str) -> Normaliser:
+        """Raises DatasetError when the statistic has another size than the spec or is not finite."""
+        low = torch.as_tensor(statistics.low, dtype=torch.float64).flatten()
+        high = torch.as_tensor(statistics.high, dtype=torch.float64).flatten()
+        size = spec.shape[-1]
+        if low.shape != (size,) or high.shape != (size,):
+            raise DatasetError(f"the statistics of '{name}' have {low.numel()} values, expected {size}")
+        if not bool(torch.isfinite(low).all() and torch.isfinite(high).all()):
+            raise DatasetError(f"the statistics of '{name}' are not finite")
+        half = (high - low) / 2
+        scale = torch.where(half < _CONSTANT_BELOW, torch.ones_like(half), half)
+        offset = (high + low) / 2
+        for part, place in spec.slices():
+            if part.kind in ROTATION_KINDS:
+                scale[place], offset[place] = 1.0, 0.0
+        result = Normaliser(size)
+        result.scale.copy_(scale)
+        result.offset.copy_(offset)
+        return result
+
+    def forward(self, values: Tensor) -> Tensor:
+        return (values - self.offset) / self.scale
+
+    def inverse(self, values: Tensor) -> Tensor:
+        return values * self.scale + self.offset
+
+
+class SpecNormaliser(nn.Module):
+    """The normalisers of a robot's action and of each of its low-dimensional streams."""
+
+    def __init__(self, spec: RobotSpec) -> None:
+        super().__init__()
+        self.action = Normaliser(spec.action.shape[0])
+        self.observations = nn.ModuleDict(
+            {name: Normaliser(array.shape[-1]) for name, array in spec.observations.items() if not array.is_image}
+        )
+
+    @staticmethod
+    def fit(spec: RobotSpec, statistics: Mapping[str, Statistics]) -> SpecNormaliser:
+        """From the statistics of a dataset, keyed `action` and `observation/<name>`; a missing one is an error."""
+        result = SpecNormaliser(spec)
+        result.action = Normaliser.fit(spec.action, _get(statistics, "action"), "action")
+        for name in result.observations:
+            key = f"observation/{name}"
+            result.observations[name] = Normaliser.fit(spec.observations[name], _get(statistics, key), key)
+        return result
+
+    def observe(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each low-dimensional stream normalised; raises CheckpointError for one that is missing."""
+        missing = [name for name in self.observations if name not in observation]
+        if missing:
+            raise CheckpointError(f"the policy needs the streams {missing}, it was given {sorted(observation)}")
+        return {name: normaliser(observation[name].float()) for name, normaliser in self.observations.items()}
+
+
+def _get(statistics: Mapping[str, Statistics], key: str) -> Statistics:
+    if key not in statistics:
+        raise DatasetError(f"the dataset has no statistics of '{key}', there are {sorted(statistics)}")
+    return statistics[key]

@@ -1,0 +1,1 @@
+"""Training: batches in a reproducible order, the trainer, averaged weights, checkpoints, metrics."""

@@ -1,0 +1,7 @@
+"""Measures a hot path: `python scripts/bench.py name=loading|recording|rendering`."""
+
+from robopolicy.command import command
+from robopolicy.jobs.bench import bench
+
+if __name__ == "__main__":
+    command("bench")(bench)()

@@ -1,0 +1,7 @@
+"""Collects demonstrations: `python scripts/collect.py task=lift episodes=100 data=data/lift`."""
+
+from robopolicy.command import command
+from robopolicy.jobs.collect import collect
+
+if __name__ == "__main__":
+    command("collect")(collect)()

@@ -1,0 +1,104 @@
+"""Reach: seeds decide everything, the expert passes on both sides, straight ahead fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from robopolicy.control.actor import Chunk, chunk_from
+from robopolicy.control.filter import ActionFilter
+from robopolicy.control.loop import EpisodeSummary, episode, run_episode
+from robopolicy.control.robot import Observation
+from sim.reach import GOAL_M, START_JITTER_M, START_M, ReachExpert, ReachSimulation, make_robot
+from sim.robot import SimRobot
+
+
+class Constant:
+    """Always the same target."""
+
+    def __init__(self, target: Sequence[float]) -> None:
+        self._target = np.array([target])
+
+    def reset(self) -> None:
+        pass
+
+    def act(self, history: Sequence[Observation], now_ns: int) -> Chunk:
+        return chunk_from(self._target, now_ns, 100_000_000, "script")
+
+
+def expert_episode(robot: SimRobot, seed: int) -> tuple[EpisodeSummary, np.ndarray]:
+    robot.reset(seed)
+    assert isinstance(robot.simulation, ReachSimulation)
+    expert = ReachExpert(robot.simulation, seed)
+    action_filter = ActionFilter(robot.spec.action, {"position": 0.08})
+    summary = run_episode(episode(robot, max_steps=60, action_filter=action_filter), expert)
+    return summary, robot.observe()["effector_position"].value
+
+
+def test_start_lies_within_the_jitter_and_depends_on_the_seed_alone() -> None:
+    robot = make_robot()
+    starts = np.array([robot.reset(seed)["effector_position"].value for seed in range(200)])
+    assert np.all(np.abs(starts - START_M) <= START_JITTER_M + 1e-6)
+    assert starts.std(axis=0) == pytest.approx(2 * START_JITTER_M / np.sqrt(12), rel=0.15)
+    again = make_robot().reset(150)["effector_position"].value
+    np.testing.assert_array_equal(again, starts[150])
+
+
+def test_an_episode_is_the_same_bit_for_bit_whatever_happened_before() -> None:
+    used, fresh = make_robot(), make_robot()
+    for seed in (5, 6):
+        expert_episode(used, seed)
+    first, last = expert_episode(used, 9)
+    second, last_again = expert_episode(fresh, 9)
+    assert first == second
+    np.testing.assert_array_equal(last, last_again)
+
+
+def test_two_hundred_demonstrations_succeed_on_both_sides_untouched_by_the_filter() -> None:
+    robot, sides = make_robot(), []
+    for seed in range(200):
+        summary, _ = expert_episode(robot, seed)
+        assert summary.success, seed
+        assert summary.terminated
+        assert summary.counters.get("limited", 0) == summary.counters.get("shortened", 0) == 0
+        assert summary.rewards[-1] == 1.0
+        sides.append(robot.details()["side"])
+    assert set(sides) == {-1.0, 1.0}
+    assert 0.4 < np.mean(np.array(sides) > 0) < 0.6
+
+
+def test_experts_differ_between_episodes_of_one_instance() -> None:
+    robot = make_robot()
+    assert isinstance(robot.simulation, ReachSimulation)
+    expert, history = ReachExpert(robot.simulation, 0), [robot.reset(0)]
+    answers = []
+    for _ in range(5):
+        expert.reset()
+        answers.append(expert.act(history, 0).actions[0])
+    assert len({tuple(answer) for answer in answers}) == 5
+
+
+def test_straight_ahead_hits_the_obstacle_and_ends_as_a_failure() -> None:
+    robot = make_robot()
+    robot.reset(0)
+    loop = episode(robot, max_steps=60, action_filter=ActionFilter(robot.spec.action, {"position": 0.08}))
+    summary = run_episode(loop, Constant(GOAL_M.tolist()))
+    assert summary.terminated
+    assert not summary.success
+    assert robot.details()["touched"] == 1.0
+    assert summary.rewards[-1] == 0.0
+
+
+def test_target_is_tracked_within_a_few_ticks_without_overshoot() -> None:
+    robot = make_robot()
+    start = robot.reset(0)["effector_position"].value
+    target = start + np.array([0.0, 0.1])
+    robot.command(target, 0)
+    ys = []
+    for tick in range(1, 8):
+        robot.clock.sleep_until(tick * robot.spec.period_ns)
+        ys.append(float(robot.observe()["effector_position"].value[1]))
+    assert ys[-1] == pytest.approx(target[1], abs=1e-3)
+    assert max(ys) <= target[1] + 1e-3

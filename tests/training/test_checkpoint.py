@@ -1,0 +1,112 @@
+"""A checkpoint comes back as it was, or is refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from synthetic import SPEC
+
+from robopolicy.errors import CheckpointError
+from robopolicy.policies.factory import make_policy
+from robopolicy.policies.policy import PolicyModule
+from robopolicy.training import checkpoint
+
+CONFIG = {
+    "horizon": {"observation_steps": 1, "prediction": 2, "execution": 1},
+    "policy": {
+        "_target_": "robopolicy.policies.cloning.MeanSquaredCloning",
+        "net": {"_target_": "robopolicy.nets.mlp.RegressionMlp", "_partial_": True, "width": 8, "blocks": 1},
+    },
+}
+
+
+def _save(run: Path, step: int = 5) -> tuple[PolicyModule, Path]:
+    policy = make_policy(CONFIG, SPEC)
+    policy.normaliser.action.offset.fill_(3.0)
+    description = checkpoint.Description(CONFIG, SPEC, "point", {"fingerprint": "f"}, 1, step, {"torch": "2"}, "c")
+    return policy, checkpoint.save(run, policy, description, {"step": step})
+
+
+def test_weights_normalisation_and_description_come_back(tmp_path: Path) -> None:
+    policy, folder = _save(tmp_path)
+    loaded, description = checkpoint.load(tmp_path)
+    assert not loaded.training
+    assert loaded.spec == SPEC
+    assert (description.task, description.step, description.seed, description.commit) == ("point", 5, 1, "c")
+    for name, tensor in policy.state_dict().items():
+        assert torch.equal(tensor, loaded.state_dict()[name]), name
+    assert checkpoint.load(folder)[1] == description
+    assert checkpoint.load_training_state(folder) == {"step": 5}
+
+
+def test_only_the_newest_two_are_kept_and_an_unfinished_one_does_not_count(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        _save(tmp_path, step)
+    (tmp_path / "checkpoints" / ".step_00000009.unfinished").mkdir()
+    assert checkpoint.newest(tmp_path).name == "step_00000003"
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step_*")) == ["step_00000002", "step_00000003"]
+
+
+def test_no_file_is_a_pickle_but_the_training_state(tmp_path: Path) -> None:
+    _, folder = _save(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == ["policy.json", "training.pt", "weights.safetensors"]
+    json.loads((folder / "policy.json").read_text())
+    assert load_file(folder / "weights.safetensors")
+
+
+def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has no checkpoint"):
+        checkpoint.load(tmp_path)
+
+
+def test_truncated_weights_are_refused(tmp_path: Path) -> None:
+    _, folder = _save(tmp_path)
+    weights = folder / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=r"weights.safetensors cannot be read"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_missing_statistic_in_the_weights_is_named(tmp_path: Path) -> None:
+    _, folder = _save(tmp_path)
+    weights = load_file(folder / "weights.safetensors")
+    del weights["normaliser.action.scale"]
+    save_file(weights, folder / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=r"missing \['normaliser.action.scale'\]"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_misshaped_statistic_is_named(tmp_path: Path) -> None:
+    _, folder = _save(tmp_path)
+    weights = load_file(folder / "weights.safetensors")
+    weights["normaliser.action.scale"] = torch.ones(5)
+    save_file(weights, folder / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=r"'normaliser.action.scale' has shape \[5\], expected \[2\]"):
+        checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"schema_version": 99}, "schema version 99"),
+        ({"spec": {"name": "x"}}, "malformed"),
+        ({"config": {**CONFIG, "policy": {"_target_": "os.system"}}}, "outside the packages"),
+    ],
+)
+def test_a_description_that_cannot_be_trusted_is_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    _, folder = _save(tmp_path)
+    path = folder / "policy.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(CheckpointError, match=words):
+        checkpoint.load(tmp_path)
+
+
+def test_a_pickle_in_the_training_state_is_not_executed(tmp_path: Path) -> None:
+    _, folder = _save(tmp_path)
+    torch.save({"harmful": CheckpointError}, folder / "training.pt")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        checkpoint.load_training_state(folder)
