@@ -129,8 +129,6 @@ def _bar(console: Console, columns: tuple[Any, ...]) -> Iterator[Progress]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "item") and getattr(value, "size", 2) == 1:
-        return value.item()
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} has no JSON form")

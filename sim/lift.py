@@ -121,14 +121,12 @@ class LiftSimulation:
     def render(self, camera: str = default_camera) -> NDArray[np.uint8]:
         if self._renderer is None:
             self._renderer = PlainRenderer(self._model, *self._image_size, hide_collision_group=True)
-        mujoco.mj_forward(self._model, self._data)
         return self._renderer.render(self._data, camera)
 
     def close(self) -> None:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
-        self._env.close()
 
     def _pose(self) -> tuple[Array, Array]:
         """Position [3] and rotation matrix [3, 3] of the grip site in the world."""

@@ -6,6 +6,7 @@ included.
 
 from __future__ import annotations
 
+import atexit
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,10 +47,17 @@ class PlainRenderer:
         self._context.make_current()
         self._drawing = _drawing_context(model, height, width)
         self._free = weakref.finalize(self, _free, self._context, self._drawing)
+        self._free.atexit = False
+        atexit.register(self._free)  # after MuJoCo's own registration, so that it runs before the display is gone
 
     def render(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
-        """[H, W, 3] RGB of the scene as `data` holds it, seen from the model's camera of that name."""
+        """[H, W, 3] RGB of the present joint positions, seen from the model's camera of that name.
+
+        Only positions that follow from the joints are brought up to date: the physics goes on as if nobody had looked.
+        """
         self._camera.fixedcamid = self._camera_id(camera)
+        for update in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
+            update(self._model, data)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(self._model, data, self._options, None, self._camera, everything, self._scene)
         self._context.make_current()
@@ -61,6 +69,7 @@ class PlainRenderer:
     def close(self) -> None:
         """Frees the GL context. May be called twice; also happens at exit."""
         self._free()
+        atexit.unregister(self._free)
 
     def _camera_id(self, name: str) -> int:
         number = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_CAMERA.value, name)

@@ -86,7 +86,7 @@ class Jpeg:
         return bytes(encoded)
 
     def decode_into(self, data: NDArray[np.uint8], out: NDArray[Any]) -> None:
-        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
         frame = out.reshape(out.shape[-3:])
         if bgr is None or bgr.shape != frame.shape:
             raise ValueError(f"a chunk that is not a JPEG frame of shape {frame.shape}")

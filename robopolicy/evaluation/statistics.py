@@ -19,6 +19,7 @@ from robopolicy.errors import ConfigError
 
 Array = NDArray[np.float64]
 
+ALL_EQUAL = "bootstrap impossible: all values are equal"
 MARGINS = ((400, 0.05), (100, 0.10))
 """Number of pairs, and how much worse the lower end of a difference may then be for "not worse"."""
 
@@ -38,6 +39,8 @@ class Interval:
 
     def __str__(self) -> str:
         """A rate in percent, such as "92.0 % [81.2, 96.8] of 50"; everything else with three decimals."""
+        if self.method == ALL_EQUAL:
+            return f"{self.estimate:.3f} in each of {self.count}"
         if self.method.startswith("Wilson"):
             return f"{self.estimate:.1%} [{self.low * 100:.1f}, {self.high * 100:.1f}] of {self.count}".replace(
                 "%", " %"
@@ -69,7 +72,7 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, samples: int = 10_000) -> I
     scores = _finite(values, "scores")
     mean = float(scores.mean())
     if np.all(scores == scores[0]):
-        return Interval(mean, mean, mean, len(scores), "bootstrap impossible: all values are equal")
+        return Interval(mean, mean, mean, len(scores), ALL_EQUAL)
     low, high = _bca(scores, seed, samples)
     return Interval(mean, low, high, len(scores), "bootstrap over episodes, BCa, 95 %")
 
@@ -127,15 +130,16 @@ def _finite(values: ArrayLike, what: str) -> Array:
 
 def _bca(values: Array, seed: int, samples: int) -> tuple[float, float]:
     """Efron's interval of the mean of values that are not all equal; the acceleration has a closed form for a mean."""
-    means = _resampled_means(values, np.random.default_rng(seed), samples)
     mean = values.mean()
-    below = (np.sum(means < mean - 1e-12) + 0.5 * np.sum(np.abs(means - mean) <= 1e-12)) / samples
+    scale = np.abs(values - mean).max()
+    centred = (values - mean) / scale
+    means = _resampled_means(centred, np.random.default_rng(seed), samples)
+    below = (np.sum(means < -1e-12) + 0.5 * np.sum(np.abs(means) <= 1e-12)) / samples
     bias = stats.norm.ppf(np.clip(below, 1 / samples, 1 - 1 / samples))
-    centred = values - mean
     acceleration = np.sum(centred**3) / (6 * np.sum(centred**2) ** 1.5)
     z = bias + stats.norm.ppf([0.025, 0.975])
     levels = stats.norm.cdf(bias + z / (1 - acceleration * z))
-    low, high = np.quantile(means, levels)
+    low, high = mean + scale * np.quantile(means, levels)
     return float(low), float(high)
 
 

@@ -73,7 +73,7 @@ def collect(config: DictConfig, run: Run) -> Mapping[str, Any]:
 def _prepare(path: Path, task: Mapping[str, Any]) -> Dataset:
     robot = _make_robot(task)
     try:
-        versions = build({"_target_": task["versions"]})
+        versions = build(task["versions"])
         return Dataset.open_or_create(path, spec=robot.spec, task=task["name"], versions=versions)
     finally:
         robot.close()

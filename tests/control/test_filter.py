@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -35,7 +37,7 @@ def test_every_step_is_inside_limits_and_step_limit(actions: list[NDArray[np.flo
     check = ActionFilter(BOX, {"position": limit})
     sent = [check(action) for action in actions]
     assert all(np.all(s >= BOX.low) and np.all(s <= BOX.high) for s in sent)
-    assert all(np.linalg.norm(b - a) <= limit * (1 + 1e-6) for a, b in zip(sent, sent[1:], strict=False))
+    assert all(np.linalg.norm(b - a) <= limit * (1 + 1e-6) for a, b in pairwise(sent))
 
 
 def test_a_long_step_is_shortened_not_turned() -> None:

@@ -99,10 +99,18 @@ def test_bootstrap_is_reproducible_and_ignores_shift() -> None:
     assert shifted.low == pytest.approx(bootstrap_mean(values, seed=7).low + 2)
 
 
+@given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=6))
+def test_bootstrap_ends_are_finite_and_inside_the_values(values: list[float]) -> None:
+    interval = bootstrap_mean(values, samples=200)
+    slack = 1e-9 * max(map(abs, values))
+    assert min(values) - slack <= interval.low <= interval.high <= max(values) + slack
+
+
 def test_equal_values_are_named_instead_of_claimed_certain() -> None:
     interval = bootstrap_mean([1.0, 1.0, 1.0])
     assert (interval.low, interval.high) == (1.0, 1.0)
     assert "all values are equal" in interval.method
+    assert str(interval) == "1.000 in each of 3"
 
 
 @pytest.mark.parametrize("values", [[], [1.0, np.nan], [[1.0]]])

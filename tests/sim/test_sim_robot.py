@@ -12,7 +12,7 @@ from robopolicy.control.clock import WallClock
 from robopolicy.control.robot import Outcome, SimulatedRobot, StopReason
 from robopolicy.errors import ConfigError, RenderingError
 from robopolicy.spec import ArraySpec, RobotSpec
-from sim.robot import PacedClock, Simulation, SimRobot
+from sim.robot import PacedClock, SimRobot, Simulation
 
 PERIOD_NS = 100_000_000
 
