@@ -146,7 +146,8 @@ class Trainer:
         torch.manual_seed(generator_for(*key, self.fabric.global_rank).initial_seed())  # dropout
         noise = StepNoise(key, total, self.share.start, self.share.stop, self.fabric.device)
         self.module.train()
-        loss = self.module.loss(*self._tensors(batch), noise).mean()
+        with self.fabric.autocast():
+            loss = self.module.loss(*self._tensors(batch), noise).mean()
         self.fabric.backward(loss)
         self.fabric.clip_gradients(
             self.module, self.optimiser, max_norm=settings.gradient_clip, error_if_nonfinite=False

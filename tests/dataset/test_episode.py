@@ -52,7 +52,7 @@ def test_a_truncated_file_is_one_sentence(tmp_path: Path, keep: int) -> None:
     data = file.read_bytes()
     file.write_bytes(data[:keep])
     with pytest.raises(DatasetError, match=r"episode_000000.zarr.zip' is damaged .*data.py action=delete") as caught:
-        Dataset.open(tmp_path / "d").episodes
+        _ = Dataset.open(tmp_path / "d").episodes
     assert "\n" not in str(caught.value)
 
 

@@ -113,6 +113,19 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
         trainer.train()
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)])
+def test_layers_compute_in_the_precision_that_was_asked_for(tmp_path: Path, precision: str, dtype: torch.dtype) -> None:
+    trainer = make_trainer(make_dataset(tmp_path / "data"), tmp_path / "run", settings(steps=1, precision=precision))
+    seen: set[torch.dtype] = set()
+    for module in trainer.policy.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
+    for batch in trainer._batches():
+        trainer._optimise(batch)
+    assert trainer.step == 1
+    assert seen == {dtype}
+
+
 _DISTRIBUTED = """
 import json, sys
 from pathlib import Path
