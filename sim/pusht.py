@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from shapely.affinity import affine_transform
+from shapely.geometry import MultiPolygon, Polygon
 
 from robopolicy.control.clock import Clock
 from robopolicy.control.robot import Outcome
@@ -80,6 +82,9 @@ class PushTSimulation:
             observation_height=image_size,
         )
         self.reset(0)
+        self._outline = _outline(self._env)
+        x, y, angle = self._env.goal_pose
+        self._goal = _placed(self._outline, x, y, angle)
 
     def reset(self, seed: int) -> None:
         """Finger and block start where gym-pusht's own `reset(seed)` puts them."""
@@ -124,13 +129,13 @@ class PushTSimulation:
 
     def outcome(self) -> Outcome:
         """Reward: coverage of the goal over the coverage that counts as success, at most 1."""
-        coverage = self._env._get_coverage()
+        coverage = self._coverage()
         success = coverage > SUCCESS_COVERAGE
         return Outcome(reward=min(coverage / SUCCESS_COVERAGE, 1.0), success=success, terminated=success)
 
     def details(self) -> dict[str, float]:
         """`coverage`: share of the goal that the block covers, 0 to 1."""
-        return {"coverage": float(self._env._get_coverage())}
+        return {"coverage": self._coverage()}
 
     def render(self, camera: str = "top") -> NDArray[np.uint8]:
         """Drawn in software, without GL."""
@@ -142,6 +147,22 @@ class PushTSimulation:
     def _begin(self) -> None:
         self._env._last_action = None
         self._target = self._env.agent.position
+
+    def _coverage(self) -> float:
+        """Share of the goal under the block. gym-pusht sums over a set, whose order changes the last bits."""
+        (x, y), angle = self._env.block.position, self._env.block.angle
+        return float(self._goal.intersection(_placed(self._outline, x, y, angle)).area / self._goal.area)
+
+
+def _outline(env: Any) -> MultiPolygon:
+    """The block's two bars in its own frame, in a fixed order."""
+    bars = [Polygon(shape.get_vertices()) for shape in env.block.shapes]
+    return MultiPolygon(sorted(bars, key=lambda bar: bar.bounds))
+
+
+def _placed(outline: MultiPolygon, x: float, y: float, angle: float) -> MultiPolygon:
+    cos, sin = np.cos(angle), np.sin(angle)
+    return affine_transform(outline, [cos, -sin, sin, cos, x, y])
 
 
 def _spec() -> RobotSpec:
