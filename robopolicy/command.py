@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,8 +40,8 @@ class Run:
         self.console.print(text, markup=False)
 
     @contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Callable[..., None]]:
-        """A bar with an ETA; yields `advance(steps=1, note="")`."""
+    def progress(self, label: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+        """A bar with an ETA; yields `advance(steps=1, note="", total=None)`, which may bring the total later."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -53,8 +54,8 @@ class Run:
         with _bar(self.console, columns) as bar:
             task = bar.add_task(label, total=total, note="")
 
-            def advance(steps: int = 1, note: str = "") -> None:
-                bar.update(task, advance=steps, note=note)
+            def advance(steps: int = 1, note: str = "", total: int | None = None) -> None:
+                bar.update(task, advance=steps, note=note, total=total)
 
             yield advance
 
@@ -99,8 +100,12 @@ def _work(name: str, function: Callable[[DictConfig, Run], Mapping[str, Any]], c
     run = Run(name, Path(config.run_folder))
     began = time.monotonic()
     result = dict(function(config, run))
-    result |= {"command": name, "seconds": round(time.monotonic() - began, 2)}
+    result |= {"command": _command_line(name), "seconds": round(time.monotonic() - began, 2)}
     write_json(run.folder / "result.json", result)
+
+
+def _command_line(name: str) -> str:
+    return shlex.join(["python", f"scripts/{name}.py", *sys.argv[1:]])
 
 
 def _read(name: str) -> DictConfig | None:

@@ -91,6 +91,14 @@ def probe_gl() -> GlBackend:
     raise RenderingError(f"no GL back end draws on this machine ({tried}): {hint}{_INSTALL}")
 
 
+def report() -> str:
+    """One line for `doctor.py`: the back end that draws here, else the sentence that says what to install."""
+    try:
+        return f"{probe_gl().name} draws here"
+    except RenderingError as error:
+        return str(error)
+
+
 @cache
 def try_backend(name: str) -> str | None:
     """Draws a tiny scene with back end `name` in a process of its own; None when it worked, else why not."""

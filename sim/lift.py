@@ -13,12 +13,13 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from robopolicy import rotation
 from robopolicy.control.actor import Chunk, chunk_from
 from robopolicy.control.clock import Clock
 from robopolicy.control.robot import Observation, Outcome
+from robopolicy.errors import ConfigError
 from robopolicy.spec import ArraySpec, Nanoseconds, Part, RobotSpec
 from sim.gl import user_choice_kept
 from sim.osc import OperationalSpaceController
@@ -76,12 +77,24 @@ class LiftSimulation:
         self._env.rng = random
         self._env.placement_initializer.rng = random
         self._env.reset()
-        mujoco.mj_forward(self._model, self._data)
-        self._controller = OperationalSpaceController(self._arm, self._model, self._data)
-        self._site: int = self._arm.eef_site_id["right"]
-        self._cube: int = self._env.cube_body_id
-        self._fingers: list[int] = self._arm._ref_gripper_joint_pos_indexes["right"]
-        self._gripper: float | None = None
+        self._begin()
+
+    def restore(self, state: ArrayLike) -> None:
+        """Sets a recorded simulator state exactly: [1 + nq + nv] time, joint positions (as `joints` says), velocities.
+
+        The recorded streams alone would not do: they have no joint angles of the arm.
+        """
+        values = np.asarray(state, dtype=np.float64)
+        positions, velocities = self._data.qpos, self._data.qvel
+        if values.shape != (1 + len(positions) + len(velocities),):
+            raise ConfigError(
+                f"a state of lift has {1 + len(positions) + len(velocities)} numbers, got an array of {values.shape}"
+            )
+        self.reset(0)
+        positions[:], velocities[:] = values[1 : 1 + len(positions)], values[1 + len(positions) :]
+        arm = self._arm.part_controllers["right"]
+        arm.update_initial_joints(positions[arm.qpos_index])
+        self._begin()
 
     def observe(self) -> dict[str, NDArray[Any]]:
         mujoco.mj_kinematics(self._model, self._data)
@@ -93,6 +106,25 @@ class LiftSimulation:
             "gripper": self._data.qpos[self._fingers].astype(np.float32),
             "cube_position": self._data.xpos[self._cube].astype(np.float32),
             "cube_rotation": rotation.from_matrix(cube_matrix, "rotation_6d").astype(np.float32),
+        }
+
+    def observe_at(self, positions: Array) -> dict[str, NDArray[Any]]:
+        """Every stream as it would be with the joints at `positions` [nq]; the present state stays as it is."""
+        present = self._data.qpos.copy()
+        self._data.qpos[:] = positions
+        try:
+            return self.observe()
+        finally:
+            self._data.qpos[:] = present
+
+    @property
+    def joints(self) -> dict[str, tuple[slice, slice]]:
+        """Each joint's place among the positions [nq] and among the velocities [nv] of a state."""
+        model = self._model
+        starts = [*model.jnt_qposadr.tolist(), model.nq], [*model.jnt_dofadr.tolist(), model.nv]
+        return {
+            model.joint(number).name: (slice(*starts[0][number : number + 2]), slice(*starts[1][number : number + 2]))
+            for number in range(model.njnt)
         }
 
     def set_target(self, action: Array) -> None:
@@ -127,6 +159,15 @@ class LiftSimulation:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def _begin(self) -> None:
+        """Everything that belongs to an episode, once its first state is set."""
+        mujoco.mj_forward(self._model, self._data)
+        self._controller = OperationalSpaceController(self._arm, self._model, self._data)
+        self._site: int = self._arm.eef_site_id["right"]
+        self._cube: int = self._env.cube_body_id
+        self._fingers: list[int] = self._arm._ref_gripper_joint_pos_indexes["right"]
+        self._gripper: float | None = None
 
     def _pose(self) -> tuple[Array, Array]:
         """Position [3] and rotation matrix [3, 3] of the grip site in the world."""

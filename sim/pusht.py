@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -64,6 +65,11 @@ def keypoints_from_pose(block_pose: ArrayLike) -> Array:
     x, y = _KEYPOINTS_IN_BLOCK.T
     turned = np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
     return np.asarray(pose[..., None, :2] + turned)
+
+
+def recorded_keypoints(arrays: Mapping[str, NDArray[Any]]) -> Array:
+    """Keypoints [N, 9, 2] of N rows of the public replay stores, from the block pose in their `state` [N, 5]."""
+    return keypoints_from_pose(arrays["state"][:, 2:5])
 
 
 class PushTSimulation:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from robopolicy.dataset.episode_file import sync_folder
 from robopolicy.dataset.layout import PARTIAL_SUFFIX
 from robopolicy.errors import DatasetError
+
+Progress = Callable[[int, int], None]
+"""Called with the number of episodes done and of all."""
 
 
 @contextmanager

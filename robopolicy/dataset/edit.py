@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from robopolicy.dataset.creation import complete_or_nothing
+from robopolicy.dataset.creation import Progress, complete_or_nothing
 from robopolicy.dataset.dataset import Dataset, check_same_spec
 from robopolicy.dataset.episode import Episode
 from robopolicy.dataset.episode_file import sync_folder
@@ -42,19 +42,21 @@ class VerifyReport:
         return not self.problems
 
 
-def verify(path: Path | str) -> VerifyReport:
+def verify(path: Path | str, progress: Progress | None = None) -> VerifyReport:
     """Reads and decodes everything in the dataset `path`. Raises DatasetError when it is none at all."""
     dataset = Dataset.open(path)
-    rows, problems = 0, []
-    for file in dataset.episode_paths:
+    rows, problems, files = 0, [], dataset.episode_paths
+    for done, file in enumerate(files, start=1):
         try:
             rows += _verified_rows(Episode(file), dataset)
         except DatasetError as error:
             problems.append(str(error))
-    return VerifyReport(len(dataset.episode_paths), rows, tuple(problems), dataset.unfinished)
+        if progress is not None:
+            progress(done, len(files))
+    return VerifyReport(len(files), rows, tuple(problems), dataset.unfinished)
 
 
-def merge(sources: Sequence[Path | str], out: Path | str) -> Dataset:
+def merge(sources: Sequence[Path | str], out: Path | str, progress: Progress | None = None) -> Dataset:
     """A new dataset in `out` with copies of all episodes of `sources`, in that order and numbered from 0.
 
     Complete or not at all; the sources stay as they are. Raises SpecError or DatasetError, naming the difference, when
@@ -74,6 +76,8 @@ def merge(sources: Sequence[Path | str], out: Path | str) -> Dataset:
         Dataset.create(folder, spec=first.spec, task=first.task, versions=versions, codecs=first.codecs)
         for number, episode in enumerate(episodes):
             _copy_synced(episode.path, folder / episode_name(number))
+            if progress is not None:
+                progress(number + 1, len(episodes))
     return Dataset.open(out)
 
 

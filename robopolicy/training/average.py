@@ -8,7 +8,6 @@ from typing import Any, Generic, TypeVar
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-
 M = TypeVar("M", bound=nn.Module)
 
 

@@ -22,9 +22,6 @@ Arrays = Mapping[str, NDArray[Any]]
 Extract = str | Callable[[Arrays], NDArray[Any]]
 """How a stream is made: "key", columns of a key as "key[:, a:b]", or a function of the episode's arrays."""
 
-Progress = Callable[[int, int], None]
-"""Called with the number of episodes done and of all."""
-
 _COLUMNS = re.compile(r"(?P<key>[^\[\]]+?)\s*(?:\[\s*:\s*,\s*(?P<start>\d*)\s*:\s*(?P<stop>\d*)\s*\])?")
 
 

@@ -16,19 +16,11 @@ import zarr.errors
 from numpy.typing import NDArray
 from zarr.storage import ZipStore
 
-from robopolicy.dataset.creation import complete_or_nothing
+from robopolicy.dataset.creation import Progress, complete_or_nothing
 from robopolicy.dataset.dataset import Dataset
-from robopolicy.dataset.importers.arrays import Extract, Progress, check_mapping, extract, write_episode
+from robopolicy.dataset.importers.arrays import Extract, check_mapping, extract, write_episode
 from robopolicy.errors import DatasetError
 from robopolicy.spec import RobotSpec
-
-PUSHT_STREAMS: Mapping[str, Extract] = {
-    "agent_position": "state[:, 0:2]",
-    "keypoints": "keypoint",
-    "block_pose": "state[:, 2:5]",
-    "image": "img",
-}
-"""Streams of the Push-T stores: pixels of the 512x512 plane, the block's angle in rad."""
 
 
 def import_diffusion_policy(
@@ -37,7 +29,7 @@ def import_diffusion_policy(
     *,
     spec: RobotSpec,
     task: str,
-    streams: Mapping[str, Extract] = PUSHT_STREAMS,
+    streams: Mapping[str, Extract],
     action: Extract = "action",
     actor: str = "human",
     versions: Mapping[str, str] | None = None,

@@ -16,13 +16,16 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy.dataset.creation import complete_or_nothing
+from robopolicy.dataset.creation import Progress, complete_or_nothing
 from robopolicy.dataset.dataset import Dataset
-from robopolicy.dataset.importers.arrays import Arrays, Extract, Progress, check_mapping, extract, write_episode
+from robopolicy.dataset.importers.arrays import Arrays, Extract, check_mapping, extract, write_episode
 from robopolicy.dataset.importers.osc import OUTPUT_MAX, osc_to_absolute
 from robopolicy.errors import DatasetError
 from robopolicy.rotation import to_matrix
 from robopolicy.spec import RobotSpec
+
+START_STATE = "start_state"
+"""Where an episode's metadata hold the simulator state that it began in."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,14 @@ class DemonstrationStreams:
         observations: every stream of the robot.
         positions: [T, 3] end effector in the world, m, before each action.
         rotations: [T, 3, 3] its rotation matrix.
+        start_state: [S] the first state of the robot's own simulator, stored in the metadata so that a replay can
+            begin there; None when the streams do not come from states.
     """
 
     observations: Arrays
     positions: NDArray[np.float64]
     rotations: NDArray[np.float64]
+    start_state: NDArray[np.float64] | None = None
 
 
 ReadStreams = Callable[[Demonstration], DemonstrationStreams]
@@ -123,6 +129,7 @@ def import_robosuite_hdf5(
             streams = read_streams(demonstration)
             targets = osc_to_absolute(demonstration.actions, streams.positions, streams.rotations, output_max)
             where = f"{name} of '{source}'"
+            start = {} if streams.start_state is None else {START_STATE: streams.start_state.tolist()}
             write_episode(
                 dataset,
                 number,
@@ -131,7 +138,7 @@ def import_robosuite_hdf5(
                 source="human",
                 stop_reason="imported",
                 success=success,
-                metadata={"origin": {"file": Path(source).name, "demonstration": name}},
+                metadata={"origin": {"file": Path(source).name, "demonstration": name}, **start},
             )
             if progress is not None:
                 progress(number + 1, len(names))

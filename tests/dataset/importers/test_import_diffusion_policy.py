@@ -22,6 +22,12 @@ SPEC = RobotSpec(
     ArraySpec((2,), low=(0.0, 0.0), high=(512.0, 512.0)),
     10.0,
 )
+STREAMS: Mapping[str, Extract] = {
+    "agent_position": "state[:, 0:2]",
+    "keypoints": "keypoint",
+    "block_pose": "state[:, 2:5]",
+    "image": "img",
+}
 IMAGE_SPEC = RobotSpec(
     "pusht", {"agent_position": ArraySpec((2,)), "image": ArraySpec((96, 96, 3), "uint8")}, SPEC.action, 10.0
 )
@@ -58,7 +64,12 @@ def test_a_store_is_imported_value_for_value(tmp_path: Path, name: str) -> None:
     arrays = replay_store(tmp_path / name, [4, 1, 6])
     seen: list[tuple[int, int]] = []
     dataset = import_diffusion_policy(
-        tmp_path / name, tmp_path / "out", spec=SPEC, task="pusht", progress=lambda *at: seen.append(at)
+        tmp_path / name,
+        tmp_path / "out",
+        spec=SPEC,
+        task="pusht",
+        streams=STREAMS,
+        progress=lambda *at: seen.append(at),
     )
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert dataset.spec == SPEC
@@ -77,12 +88,19 @@ def test_a_store_is_imported_value_for_value(tmp_path: Path, name: str) -> None:
 
 def test_images_become_bytes_with_a_codec(tmp_path: Path) -> None:
     arrays = replay_store(tmp_path / "s.zarr", [3, 2])
-    dataset = import_diffusion_policy(tmp_path / "s.zarr", tmp_path / "out", spec=IMAGE_SPEC, task="pusht")
+    dataset = import_diffusion_policy(
+        tmp_path / "s.zarr", tmp_path / "out", spec=IMAGE_SPEC, task="pusht", streams=STREAMS
+    )
     frames = np.concatenate([episode.read("observation/image") for episode in dataset.episodes])
     assert frames.dtype == np.uint8
     np.testing.assert_array_equal(frames, arrays["img"])
     small = import_diffusion_policy(
-        tmp_path / "s.zarr", tmp_path / "jpeg", spec=IMAGE_SPEC, task="pusht", codecs={"image": "jpeg:90"}
+        tmp_path / "s.zarr",
+        tmp_path / "jpeg",
+        spec=IMAGE_SPEC,
+        task="pusht",
+        streams=STREAMS,
+        codecs={"image": "jpeg:90"},
     )
     assert small.codecs == {"image": "jpeg:90"}
     assert verify(small.path).ok
@@ -125,7 +143,7 @@ def test_bad_stores_are_one_sentence_and_leave_nothing(tmp_path: Path) -> None:
         ("nan.zarr", RobotSpec("r", {"other": ArraySpec((1,))}, SPEC.action, 10.0), r"the streams \['other'\]"),
     ):
         with pytest.raises(DatasetError, match=words):
-            import_diffusion_policy(tmp_path / name, tmp_path / "out", spec=spec, task="pusht")
+            import_diffusion_policy(tmp_path / name, tmp_path / "out", spec=spec, task="pusht", streams=STREAMS)
         assert sorted(tmp_path.iterdir()) == before
 
 
@@ -139,7 +157,7 @@ def test_a_source_that_is_not_in_the_store_is_named(tmp_path: Path) -> None:
 
 def test_all_human_pusht_episodes_are_imported(tmp_path: Path) -> None:
     source = shared_data("pusht") / "pusht_cchi_v7_replay.zarr"
-    dataset = import_diffusion_policy(source, tmp_path / "pusht", spec=SPEC, task="pusht")
+    dataset = import_diffusion_policy(source, tmp_path / "pusht", spec=SPEC, task="pusht", streams=STREAMS)
     episodes = dataset.episodes
     assert len(episodes) == 186
     assert sum(episode.length for episode in episodes) == 22_972
@@ -156,7 +174,7 @@ def test_all_human_pusht_episodes_are_imported(tmp_path: Path) -> None:
 def test_the_images_of_the_human_episodes_survive_jpeg(tmp_path: Path) -> None:
     source = shared_data("pusht") / "pusht_cchi_v7_replay.zarr"
     dataset = import_diffusion_policy(
-        source, tmp_path / "pusht", spec=IMAGE_SPEC, task="pusht", codecs={"image": "jpeg:90"}
+        source, tmp_path / "pusht", spec=IMAGE_SPEC, task="pusht", streams=STREAMS, codecs={"image": "jpeg:90"}
     )
     assert verify(dataset.path).ok
     episode = dataset.episodes[7]

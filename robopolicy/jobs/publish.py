@@ -1,0 +1,64 @@
+"""What `scripts/publish.py` does: the figures of a run, as JSON and as pictures, into `docs/results/`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig
+
+from robopolicy.command import Run, write_json
+from robopolicy.errors import ConfigError
+from robopolicy.evaluation import pictures
+from robopolicy.evaluation.episodes import load_results
+from robopolicy.jobs.train import CONFIG_FILE
+from robopolicy.training.metrics import read_metrics
+
+_MOST_RECORDS = 200
+
+
+def publish(config: DictConfig, run: Run) -> Mapping[str, Any]:
+    """Writes `<out>/<name>.json` with the training records and the evaluation, and the pictures made from it."""
+    trained, evaluation, out = Path(config.run), Path(config.evaluation), Path(config.out)
+    results = load_results(evaluation / "result.json")
+    records = read_metrics(trained)
+    if not records:
+        raise ConfigError(f"run={trained} has no metrics.jsonl: expected a folder that train.py wrote")
+    evaluated = json.loads((evaluation / "result.json").read_text())
+    document = {
+        "commands": [_command(trained), _command(evaluation)],
+        "training": {"config": yaml.safe_load((trained / CONFIG_FILE).read_text()), "records": _thinned(records)},
+        "evaluation": {**evaluated, "episodes": [_short(episode) for episode in evaluated["episodes"]]},
+    }
+    write_json(out / f"{config.name}.json", document)
+    written = {"training": pictures.training_curve(records), "episodes": pictures.episode_strip(results)}
+    for kind, picture in written.items():
+        if picture is not None:
+            (out / f"{config.name}_{kind}.svg").write_bytes(picture)
+    run.say(f"wrote {out / config.name}.json and its pictures")
+    return {"name": config.name, "out": str(out)}
+
+
+def _command(folder: Path) -> str:
+    """The command line that made a run folder."""
+    path = folder / "result.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder} has no result.json: its command is not finished")
+    command: str = json.loads(path.read_text())["command"]
+    return command
+
+
+def _thinned(records: Sequence[Mapping[str, float]]) -> list[Mapping[str, float]]:
+    """All held-out losses and an even selection of the others."""
+    held_out = [record for record in records if "validation_loss" in record]
+    others = [record for record in records if "validation_loss" not in record]
+    every = max(1, len(others) // _MOST_RECORDS)
+    return sorted([*held_out, *others[::every]], key=lambda record: record["step"])
+
+
+def _short(episode: Mapping[str, Any]) -> dict[str, Any]:
+    """An episode without its reward at every tick."""
+    return {key: value for key, value in episode.items() if key != "rewards"}

@@ -1,0 +1,83 @@
+"""Lift demonstrations that robosuite or robomimic stored as flat simulator states, as streams of the `lift` task.
+
+The stored model of an older robosuite no longer compiles (its mesh files are gone) and its state has another layout in
+principle, so only the names and types of its joints are read from it; the present robot, whose kinematics are the same
+to 1e-6 m, is posed by them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robopolicy import rotation
+from robopolicy.dataset.importers.robosuite_hdf5 import Demonstration, DemonstrationStreams, ReadStreams
+from robopolicy.errors import DatasetError
+from sim.lift import RATE_HZ, LiftSimulation
+
+Array = NDArray[np.float64]
+Layout = dict[str, tuple[slice, slice]]
+
+_WIDTHS = {"free": (7, 6), "ball": (4, 3), "slide": (1, 1), "hinge": (1, 1)}
+
+
+def state_reader() -> ReadStreams:
+    """Makes streams of a demonstration's states; raises DatasetError when they are not those of a Panda with a cube."""
+    return partial(read_streams, LiftSimulation())
+
+
+def read_streams(simulation: LiftSimulation, demonstration: Demonstration) -> DemonstrationStreams:
+    """Every stream of `simulation` at every state, and the first state in its own layout."""
+    states = _states(simulation, demonstration)
+    positions = states[:, 1 : 1 + max(place.stop for place, _ in simulation.joints.values())]
+    seen = [simulation.observe_at(row) for row in positions]
+    observations = {name: np.stack([streams[name] for streams in seen]) for name in simulation.spec.observations}
+    pose = observations["end_effector_pose"].astype(np.float64)
+    return DemonstrationStreams(observations, pose[:, :3], rotation.to_matrix(pose[:, 3:], "rotation_6d"), states[0])
+
+
+def _states(simulation: LiftSimulation, demonstration: Demonstration) -> Array:
+    """[T, 1 + nq + nv]: the demonstration's states in the layout of `simulation`."""
+    states, name = demonstration.states, demonstration.name
+    if states is None or not demonstration.model_xml:
+        raise DatasetError(f"{name} has no simulator states with their model, so its streams cannot be computed")
+    stored, joints = _layout(demonstration), simulation.joints
+    if set(stored) != {_plain(joint) for joint in joints}:
+        raise DatasetError(f"{name} has the joints {sorted(stored)}, expected those of lift: {sorted(joints)}")
+    count = max(place.stop for place, _ in joints.values())
+    if states.shape[1:] != (1 + count + max(place.stop for _, place in joints.values()),):
+        raise DatasetError(f"{name} has states of {states.shape[1]} numbers, which is not time and its joints' states")
+    periods = np.diff(states[:, 0]) * RATE_HZ
+    if not np.allclose(periods, 1.0, atol=1e-3):
+        raise DatasetError(f"{name} was not recorded at {RATE_HZ:g} Hz throughout, but lift runs at that rate")
+    result = states.copy()
+    for joint, (position, velocity) in joints.items():
+        there = stored[_plain(joint)]
+        result[:, 1:][:, position] = states[:, 1:][:, there[0]]
+        result[:, 1 + count :][:, velocity] = states[:, 1 + count :][:, there[1]]
+    return result
+
+
+def _layout(demonstration: Demonstration) -> Layout:
+    """Where each joint of the stored model lies in its state: joints come in the order of the document."""
+    try:
+        world = ElementTree.fromstring(demonstration.model_xml).find("worldbody")
+    except ElementTree.ParseError as error:
+        raise DatasetError(f"{demonstration.name} has a model that is no XML ({error})") from error
+    if world is None:
+        raise DatasetError(f"{demonstration.name} has a model without a worldbody")
+    joints = [entry for entry in world.iter() if entry.tag in ("joint", "freejoint")]
+    kinds = ["free" if entry.tag == "freejoint" else entry.get("type", "hinge") for entry in joints]
+    sizes = np.array([(0, 0), *(_WIDTHS[kind] for kind in kinds)])
+    ends = np.cumsum(sizes, axis=0).tolist()
+    places = [(slice(a[0], b[0]), slice(a[1], b[1])) for a, b in pairwise(ends)]
+    return {_plain(entry.get("name", "")): place for entry, place in zip(joints, places, strict=True)}
+
+
+def _plain(joint: str) -> str:
+    """A joint's name without what robosuite 1.5 has put into those of the gripper."""
+    return joint.replace("gripper0_right_", "gripper0_")
