@@ -87,6 +87,11 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig, Run], Mapping[s
     return decorate
 
 
+def is_main_process() -> bool:
+    """True in all processes but those that torchrun started beside the first: only one talks and writes."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Writes `data` as JSON in one step: a reader sees the old file or the new one. NaN is refused."""
     text = json.dumps(data, indent=2, default=_plain, allow_nan=False)
@@ -98,10 +103,12 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 def _work(name: str, function: Callable[[DictConfig, Run], Mapping[str, Any]], config: DictConfig) -> None:
     run = Run(name, Path(config.run_folder))
+    run.console.quiet = not is_main_process()
     began = time.monotonic()
     result = dict(function(config, run))
     result |= {"command": _command_line(name), "seconds": round(time.monotonic() - began, 2)}
-    write_json(run.folder / "result.json", result)
+    if is_main_process():
+        write_json(run.folder / "result.json", result)
 
 
 def _command_line(name: str) -> str:

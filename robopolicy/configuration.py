@@ -77,9 +77,34 @@ def load(name: str, overrides: Sequence[str] = ()) -> DictConfig:
         with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
             config = compose(name, overrides=list(overrides))
             OmegaConf.to_container(config, resolve=True)
+            _check_kinds(name, config, compose(name, overrides=[entry for entry in overrides if _is_group(entry)]))
             return config
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_sentence(name, error)) from error
+
+
+def _is_group(override: str) -> bool:
+    """Whether an override chooses a file (`task=lift`) rather than a value."""
+    return (CONFIG_FOLDER / override.partition("=")[0].lstrip("+~")).is_dir()
+
+
+def _check_kinds(name: str, config: Any, default: Any, parent: str = "") -> None:
+    """Raises ConfigError where a number or a truth value has become something else; null may stand for any value."""
+    for key in default:
+        if OmegaConf.is_missing(default, key) or key not in config or config[key] is None:
+            continue
+        before, now, path = default[key], config[key], f"{parent}{key}"
+        if isinstance(before, DictConfig) and isinstance(now, DictConfig):
+            _check_kinds(name, now, before, f"{path}.")
+        elif isinstance(before, bool | int | float) and not _is_like(now, before):
+            kind = "true or false" if isinstance(before, bool) else f"a number like {before}"
+            raise ConfigError(f"configuration '{name}' has {path}={now}, expected {kind}")
+
+
+def _is_like(value: Any, example: bool | int | float) -> bool:
+    if isinstance(value, bool) or isinstance(example, bool):
+        return isinstance(value, bool) and isinstance(example, bool)
+    return isinstance(value, int if isinstance(example, int) else int | float)
 
 
 def _build_nested(value: Any) -> Any:

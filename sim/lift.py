@@ -96,6 +96,15 @@ class LiftSimulation:
         arm.update_initial_joints(positions[arm.qpos_index])
         self._begin()
 
+    def _begin(self) -> None:
+        """Everything that belongs to an episode, once its first state is set."""
+        mujoco.mj_forward(self._model, self._data)
+        self._controller = OperationalSpaceController(self._arm, self._model, self._data)
+        self._site: int = self._arm.eef_site_id["right"]
+        self._cube: int = self._env.cube_body_id
+        self._fingers: list[int] = self._arm._ref_gripper_joint_pos_indexes["right"]
+        self._gripper: float | None = None
+
     def observe(self) -> dict[str, NDArray[Any]]:
         mujoco.mj_kinematics(self._model, self._data)
         position, matrix = self._pose()
@@ -159,15 +168,6 @@ class LiftSimulation:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
-
-    def _begin(self) -> None:
-        """Everything that belongs to an episode, once its first state is set."""
-        mujoco.mj_forward(self._model, self._data)
-        self._controller = OperationalSpaceController(self._arm, self._model, self._data)
-        self._site: int = self._arm.eef_site_id["right"]
-        self._cube: int = self._env.cube_body_id
-        self._fingers: list[int] = self._arm._ref_gripper_joint_pos_indexes["right"]
-        self._gripper: float | None = None
 
     def _pose(self) -> tuple[Array, Array]:
         """Position [3] and rotation matrix [3, 3] of the grip site in the world."""

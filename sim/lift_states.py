@@ -1,8 +1,7 @@
 """Lift demonstrations that robosuite or robomimic stored as flat simulator states, as streams of the `lift` task.
 
-The stored model of an older robosuite no longer compiles (its mesh files are gone) and its state has another layout in
-principle, so only the names and types of its joints are read from it; the present robot, whose kinematics are the same
-to 1e-6 m, is posed by them.
+The stored model of an older robosuite does not compile any more (some of its meshes are gone), so only the names and
+types of its joints are read from it; the present robot, whose kinematics are the same to 1e-6 m, is posed by them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from sim.lift import RATE_HZ, LiftSimulation
 Array = NDArray[np.float64]
 Layout = dict[str, tuple[slice, slice]]
 
-_WIDTHS = {"free": (7, 6), "ball": (4, 3), "slide": (1, 1), "hinge": (1, 1)}
+_WIDTHS = {"free": (7, 6), "ball": (4, 3)}
 
 
 def state_reader() -> ReadStreams:
@@ -33,8 +32,8 @@ def state_reader() -> ReadStreams:
 def read_streams(simulation: LiftSimulation, demonstration: Demonstration) -> DemonstrationStreams:
     """Every stream of `simulation` at every state, and the first state in its own layout."""
     states = _states(simulation, demonstration)
-    positions = states[:, 1 : 1 + max(place.stop for place, _ in simulation.joints.values())]
-    seen = [simulation.observe_at(row) for row in positions]
+    count, _ = _sizes(simulation.joints)
+    seen = [simulation.observe_at(row) for row in states[:, 1 : 1 + count]]
     observations = {name: np.stack([streams[name] for streams in seen]) for name in simulation.spec.observations}
     pose = observations["end_effector_pose"].astype(np.float64)
     return DemonstrationStreams(observations, pose[:, :3], rotation.to_matrix(pose[:, 3:], "rotation_6d"), states[0])
@@ -48,9 +47,9 @@ def _states(simulation: LiftSimulation, demonstration: Demonstration) -> Array:
     stored, joints = _layout(demonstration), simulation.joints
     if set(stored) != {_plain(joint) for joint in joints}:
         raise DatasetError(f"{name} has the joints {sorted(stored)}, expected those of lift: {sorted(joints)}")
-    count = max(place.stop for place, _ in joints.values())
-    if states.shape[1:] != (1 + count + max(place.stop for _, place in joints.values()),):
-        raise DatasetError(f"{name} has states of {states.shape[1]} numbers, which is not time and its joints' states")
+    count, velocity_count = _sizes(joints)
+    if states.shape[1:] != (1 + count + velocity_count,):
+        raise DatasetError(f"{name} has states of {states.shape[1:]} numbers, expected {1 + count + velocity_count}")
     periods = np.diff(states[:, 0]) * RATE_HZ
     if not np.allclose(periods, 1.0, atol=1e-3):
         raise DatasetError(f"{name} was not recorded at {RATE_HZ:g} Hz throughout, but lift runs at that rate")
@@ -63,19 +62,23 @@ def _states(simulation: LiftSimulation, demonstration: Demonstration) -> Array:
 
 
 def _layout(demonstration: Demonstration) -> Layout:
-    """Where each joint of the stored model lies in its state: joints come in the order of the document."""
+    """Where each joint of the stored model lies in its state: joints come in the order of the document, and slide and
+    hinge joints have one number each."""
     try:
         world = ElementTree.fromstring(demonstration.model_xml).find("worldbody")
     except ElementTree.ParseError as error:
         raise DatasetError(f"{demonstration.name} has a model that is no XML ({error})") from error
-    if world is None:
-        raise DatasetError(f"{demonstration.name} has a model without a worldbody")
-    joints = [entry for entry in world.iter() if entry.tag in ("joint", "freejoint")]
+    joints = [] if world is None else [entry for entry in world.iter() if entry.tag in ("joint", "freejoint")]
     kinds = ["free" if entry.tag == "freejoint" else entry.get("type", "hinge") for entry in joints]
-    sizes = np.array([(0, 0), *(_WIDTHS[kind] for kind in kinds)])
+    sizes = np.array([(0, 0), *(_WIDTHS.get(kind, (1, 1)) for kind in kinds)])
     ends = np.cumsum(sizes, axis=0).tolist()
     places = [(slice(a[0], b[0]), slice(a[1], b[1])) for a, b in pairwise(ends)]
     return {_plain(entry.get("name", "")): place for entry, place in zip(joints, places, strict=True)}
+
+
+def _sizes(layout: Layout) -> tuple[int, int]:
+    """nq and nv."""
+    return max(position.stop for position, _ in layout.values()), max(velocity.stop for _, velocity in layout.values())
 
 
 def _plain(joint: str) -> str:

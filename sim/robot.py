@@ -71,7 +71,7 @@ class Restorable(Protocol):
     """A simulation that can be set to a state from a recording."""
 
     def restore(self, state: NDArray[Any]) -> None:
-        """Sets the state exactly and at rest; the target is the present pose."""
+        """Sets the state exactly; the target is the present pose."""
 
 
 class SimRobot:

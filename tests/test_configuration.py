@@ -138,6 +138,28 @@ def test_a_mistyped_override_lists_the_right_ones(folder: Path, override: str, s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("salt=much", "has salt=much, expected a number like 1$"),
+        ("salt=0.5", r"has salt=0\.5, expected a number like 1$"),
+        ("salt=true", "has salt=True, expected a number like 1$"),
+        ("oven.heat=[1]", r"has oven\.heat=\[1\], expected a number like 200$"),
+        ("oven.fan=1", r"has oven\.fan=1, expected true or false$"),
+        ("pepper=black", "has pepper=black, expected a number like 1$"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(folder: Path, override: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        load("cook", [override])
+
+
+def test_null_and_whole_numbers_for_fractions_are_fine(folder: Path) -> None:
+    (folder / "bake.yaml").write_text("defaults: [{sauce: red}, _self_]\nshare: 0.5\nclip: 1.0\nsauce: {amount: 2}\n")
+    config = load("bake", ["share=1", "clip=null", "sauce=green", "sauce.amount=3"])
+    assert (config.share, config.clip, config.sauce.name, config.sauce.amount) == (1, None, "green", 3)
+
+
 def test_an_unknown_configuration_is_named(folder: Path) -> None:
     with pytest.raises(ConfigError, match="bake"):
         load("bake")

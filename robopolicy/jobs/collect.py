@@ -17,8 +17,9 @@ from robopolicy.configuration import build, plain
 from robopolicy.control.filter import ActionFilter
 from robopolicy.control.loop import EpisodeSummary, episode, run_episode
 from robopolicy.control.robot import SimulatedRobot
-from robopolicy.dataset.dataset import Dataset
+from robopolicy.dataset.dataset import DATASET_FILE, Dataset
 from robopolicy.errors import ConfigError, DatasetError
+from robopolicy.jobs.task import make_robot, robot_spec
 
 DEMONSTRATION_SEEDS = range(0, 5000)
 _MOST_FAILURES = 0.5
@@ -40,18 +41,24 @@ def collect(config: DictConfig, run: Run) -> Mapping[str, Any]:
     Failed attempts are not kept, and their numbers stay unused.
     """
     task = plain(config.task)
+    if config.teleop != "scripted":
+        raise ConfigError(f"teleop={config.teleop} is unknown, expected scripted")
+    if config.more is not None and not isinstance(config.more, int):
+        raise ConfigError(f"more={config.more} is no number of episodes")
     if task.get("expert") is None:
         raise ConfigError(
             f"task '{task['name']}' has no scripted expert: import demonstrations with data.py action=import"
         )
     path = Path(config.data)
-    dataset = _prepare(path, task)
-    present = len(dataset.episodes)
-    wanted = int(config.episodes) if config.more is None else present + int(config.more)
-    first = max(int(config.seed), dataset.next_number())
+    existing = Dataset.open(path) if (path / DATASET_FILE).exists() else None
+    present, next_number = (len(existing.episodes), existing.next_number()) if existing else (0, 0)
+    missing = max(int(config.episodes) - present, 0) if config.more is None else int(config.more)
+    first = max(int(config.seed), next_number)
+    _check_seeds(range(first, first + missing))
+    Dataset.open_or_create(path, spec=robot_spec(task), task=task["name"], versions=build(task["versions"]))
     attempts: list[Attempt] = []
-    with run.progress(f"collecting {task['name']}", max(wanted - present, 0)) as advance:
-        for attempt in _attempts(task, path, wanted - present, first, int(config.workers)):
+    with run.progress(f"collecting {task['name']}", missing) as advance:
+        for attempt in _attempts(task, path, missing, first, int(config.workers)):
             attempts.append(attempt)
             advance(int(attempt.kept), note=f"{sum(not a.kept for a in attempts)} failed")
     kept = [attempt for attempt in attempts if attempt.kept]
@@ -68,15 +75,6 @@ def collect(config: DictConfig, run: Run) -> Mapping[str, Any]:
         "failed_attempts": len(attempts) - len(kept),
         "counters": _total([attempt.summary.counters for attempt in kept]),
     }
-
-
-def _prepare(path: Path, task: Mapping[str, Any]) -> Dataset:
-    robot = _make_robot(task)
-    try:
-        versions = build(task["versions"])
-        return Dataset.open_or_create(path, spec=robot.spec, task=task["name"], versions=versions)
-    finally:
-        robot.close()
 
 
 def _attempts(task: Mapping[str, Any], path: Path, wanted: int, first: int, workers: int) -> Iterator[Attempt]:
@@ -100,7 +98,7 @@ def _attempts(task: Mapping[str, Any], path: Path, wanted: int, first: int, work
 
 
 def _check_seeds(numbers: Sequence[int]) -> None:
-    if numbers[-1] not in DEMONSTRATION_SEEDS:
+    if numbers and numbers[-1] not in DEMONSTRATION_SEEDS:
         raise ConfigError(
             f"episode {numbers[-1]} is no demonstration seed (0 to {DEMONSTRATION_SEEDS[-1]}): "
             f"the seeds above are for tuning and results"
@@ -117,7 +115,7 @@ class _Worker:
     @classmethod
     def begin(cls, task: Mapping[str, Any], path: Path) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
-        cls._task, cls._robot, cls._dataset = task, _make_robot(task), Dataset.open(path)
+        cls._task, cls._robot, cls._dataset = task, make_robot(task), Dataset.open(path)
 
     @classmethod
     def attempt(cls, number: int) -> Attempt:
@@ -136,13 +134,6 @@ class _Worker:
                 reason = summary.stop.value if summary.stop else "terminated" if summary.terminated else "truncated"
                 writer.commit(stop_reason=reason, success=True, metadata={"seed": number})
         return Attempt(number, summary.success, summary)
-
-
-def _make_robot(task: Mapping[str, Any]) -> SimulatedRobot:
-    robot = build(task["robot"])
-    if not isinstance(robot, SimulatedRobot):
-        raise ConfigError(f"task '{task['name']}' made a {type(robot).__name__}, expected a simulated robot")
-    return robot
 
 
 def _total(counters: Sequence[Mapping[str, int]]) -> dict[str, int]:

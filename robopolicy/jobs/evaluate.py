@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from robopolicy.policies.policy import PolicyModule
 from robopolicy.spec import RobotSpec, check_fits
 from robopolicy.training import checkpoint
 from robopolicy.training.metrics import read_metrics
+
+_FEW_VALUES = 4
 
 
 def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
@@ -70,7 +73,17 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     cost = _cost(results, actor, time.perf_counter() - began)
     _say(run, results, report, None if comparison is None else str(comparison))
     extra = {} if comparison is None else {"comparison": comparison.json()}
-    return {"settings": settings, **results_json(results), **extra, "cost": cost, "report": str(report)}
+    details = _details_of_successes(results)
+    for name, counts in details.items():
+        run.say(f"{name} of the successes: " + ", ".join(f"{value}: {count}" for value, count in counts.items()))
+    return {
+        "settings": settings,
+        **results_json(results),
+        **extra,
+        "details_of_successes": details,
+        "cost": cost,
+        "report": str(report),
+    }
 
 
 def _task(config: DictConfig, trained: Path) -> dict[str, Any]:
@@ -137,6 +150,13 @@ def _cost(results: Sequence[EpisodeResult], actor: PolicyActor, seconds: float) 
         "milliseconds_per_call": 1e3 * actor.seconds / max(actor.calls, 1),
         "control_steps_per_second": steps / seconds,
     }
+
+
+def _details_of_successes(results: Sequence[EpisodeResult]) -> dict[str, dict[str, int]]:
+    """How often each value occurred, for details that take a few values only, such as the side that was passed."""
+    names = sorted({name for result in results for name in result.details})
+    counted = {name: Counter(f"{r.details[name]:g}" for r in results if r.success) for name in names}
+    return {name: dict(sorted(counts.items())) for name, counts in counted.items() if 2 <= len(counts) <= _FEW_VALUES}
 
 
 def _say(run: Run, results: Sequence[EpisodeResult], report: Path, comparison: str | None) -> None:

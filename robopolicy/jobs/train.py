@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from robopolicy.command import Run
+from robopolicy.command import Run, is_main_process
 from robopolicy.configuration import plain
 from robopolicy.dataset.dataset import Dataset
 from robopolicy.dataset.statistics import dataset_statistics
@@ -41,10 +40,11 @@ def train(config: DictConfig, run: Run) -> Mapping[str, Any]:
     normaliser = SpecNormaliser.fit(spec, dataset_statistics(training))
     policy = _seeded_policy(config, spec, normaliser, settings.seed)
     describe = _describer(config, policy, dataset, settings)
-    if resume_from is None:
+    if resume_from is None and is_main_process():
         _refuse_used(run.folder)
-        _write_config(config, run.folder)
     trainer = Trainer(policy, windows, held_out_windows, settings, run.folder, describe, resume_from)
+    if resume_from is None and is_main_process():
+        _write_config(config, run.folder)
     parameters = sum(parameter.numel() for parameter in policy.parameters())
     run.say(
         f"{len(training)} episodes, {len(windows)} windows, {len(held_out)} episodes held out; "
@@ -52,11 +52,9 @@ def train(config: DictConfig, run: Run) -> Mapping[str, Any]:
     )
     with run.progress("training", settings.steps - trainer.step) as advance:
         losses = trainer.train(lambda step, loss: advance(note=f"loss {loss:.4f}"))
-    folder = checkpoint.newest(run.folder)
-    run.say(f"trained {settings.steps} steps, checkpoint {folder}")
+    run.say(f"trained {settings.steps} steps, checkpoints in {run.folder}")
     return {
         "run": str(run.folder),
-        "checkpoint": str(folder),
         "steps": settings.steps,
         "parameters": parameters,
         "last_loss": losses[-1] if losses else None,
@@ -64,12 +62,15 @@ def train(config: DictConfig, run: Run) -> Mapping[str, Any]:
 
 
 def open_for(config: DictConfig) -> Dataset:
-    """The dataset of a training configuration; raises DatasetError when it is another task's, or empty."""
+    """The dataset of a training configuration; raises DatasetError when it does not fit the task, or is empty."""
     dataset = Dataset.open(Path(config.data))
     if dataset.task != config.task.name:
         raise DatasetError(
             f"{config.data} holds demonstrations of task '{dataset.task}', expected '{config.task.name}'"
         )
+    there = sorted(dataset.spec.observations)
+    if missing := sorted(set(config.task.observations) - set(there)):
+        raise DatasetError(f"{config.data} has no streams {missing}, which task '{dataset.task}' needs, only {there}")
     if not dataset.episodes:
         raise DatasetError(f"{config.data} has no committed episode: collect demonstrations first")
     return dataset
@@ -113,7 +114,7 @@ def _describer(config: DictConfig, policy: PolicyModule, dataset: Dataset, setti
 
 
 def _refuse_used(folder: Path) -> None:
-    if (folder / "checkpoints").exists() and int(os.environ.get("RANK", "0")) == 0:
+    if (folder / "checkpoints").exists():
         raise ConfigError(f"{folder} already holds a run: use resume={folder} to continue it, or another run_folder")
 
 

@@ -233,14 +233,18 @@ class _Recent:
 
 
 def _fabric(settings: TrainingSettings) -> Fabric:
-    """One process, or as many as torchrun started."""
+    """One process, or as many as torchrun started. Raises ConfigError for what this machine cannot do."""
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    fabric = Fabric(
-        accelerator=settings.accelerator,
-        strategy="ddp" if world > 1 else "auto",
-        devices=local,
-        num_nodes=world // local,
-        precision=settings.precision,  # type: ignore[arg-type]
-    )
+    try:
+        fabric = Fabric(
+            accelerator=settings.accelerator,
+            strategy="ddp" if world > 1 else "auto",
+            devices=local,
+            num_nodes=world // local,
+            precision=settings.precision,  # type: ignore[arg-type]
+        )
+    except (ValueError, RuntimeError) as error:
+        chosen = f"training.accelerator={settings.accelerator} with training.precision={settings.precision}"
+        raise ConfigError(f"{chosen} does not work here: {error}") from error
     fabric.launch()
     return fabric

@@ -24,6 +24,14 @@ def test_a_good_dataset_verifies_and_reports_half_files(tmp_path: Path) -> None:
     assert (report.episodes, report.rows, report.unfinished) == (2, 8, (half,))
 
 
+def test_verify_and_merge_tell_how_far_they_are(tmp_path: Path) -> None:
+    small_dataset(tmp_path / "a", [2, 3])
+    seen: list[tuple[int, int]] = []
+    verify(tmp_path / "a", lambda *at: seen.append(at))
+    merge([tmp_path / "a", tmp_path / "a"], tmp_path / "b", lambda *at: seen.append(at))
+    assert seen == [(1, 2), (2, 2), (1, 4), (2, 4), (3, 4), (4, 4)]
+
+
 def test_every_damaged_episode_is_one_problem(tmp_path: Path) -> None:
     dataset = small_dataset(tmp_path / "d", [4, 4, 4], CAMERA_SPEC, front="jpeg:90")
     first, second, _ = dataset.episode_paths

@@ -63,6 +63,14 @@ def test_none_that_works_is_one_sentence_with_what_to_install(monkeypatch: pytes
         assert word in sentence
 
 
+def test_the_report_is_one_line_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_backends(monkeypatch, {"egl": "a", "osmesa": None, "glfw": "c"})
+    assert gl.report() == "osmesa draws here"
+    fake_backends(monkeypatch, {"egl": "a", "osmesa": "b", "glfw": "c"})
+    assert gl.report().startswith("no GL back end draws on this machine (egl: a; osmesa: b; glfw: c): ")
+    assert "libegl1" in gl.report()
+
+
 def test_a_back_end_is_tried_once_per_process(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
 

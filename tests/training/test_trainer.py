@@ -157,3 +157,11 @@ def test_two_processes_do_what_one_does_with_the_doubled_batch(tmp_path: Path, m
 
 def test_the_default_configuration_makes_valid_settings() -> None:
     assert TrainingSettings(**load("train").training).steps > 0
+
+
+@pytest.mark.parametrize("change", [{"precision": "8bit"}, {"accelerator": "abacus"}])
+def test_what_the_machine_cannot_do_is_one_sentence_and_no_run(tmp_path: Path, change: dict[str, str]) -> None:
+    dataset = make_dataset(tmp_path / "data")
+    with pytest.raises(ConfigError, match=r"training\.accelerator=.* with training\.precision=.* does not work here"):
+        make_trainer(dataset, tmp_path / "run", settings(**change))
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,34 @@
+"""A tiny `reach` dataset and a tiny policy trained on it, made by the scripts themselves, once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from script_runs import output_of
+
+TINY = (
+    "training.steps=20",
+    "training.batch_size=32",
+    "training.warmup_steps=2",
+    "training.precision=32-true",
+    "net.width=32",
+    "net.blocks=1",
+    "held_out=0.2",
+)
+
+
+@pytest.fixture(scope="session")
+def reach_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six demonstrations; not to be changed."""
+    folder = tmp_path_factory.mktemp("collected")
+    output_of("collect", "task=reach", "episodes=6", "workers=1", "data=reach", "run_folder=run", cwd=folder)
+    return folder / "reach"
+
+
+@pytest.fixture(scope="session")
+def reach_run(reach_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty steps of a small network; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    output_of("train", "task=reach", f"data={reach_data}", "run_folder=run", *TINY, cwd=folder)
+    return folder / "run"
