@@ -1,4 +1,4 @@
-"""Puts a run's figures into docs/results: `python scripts/publish.py run=runs/a evaluation=runs/a/evaluation name=a`."""
+"""Puts a run's figures into docs/results: `scripts/publish.py run=runs/a evaluation=runs/a/evaluation name=a`."""
 
 from robopolicy.command import command
 from robopolicy.jobs.publish import publish
