@@ -36,7 +36,8 @@ def train(config: DictConfig, run: Run) -> Mapping[str, Any]:
     dataset = open_for(config)
     spec = dataset.spec.select(list(config.task.observations))
     training, held_out = split(dataset, float(config.held_out), settings.seed)
-    windows, held_out_windows = (_windows(episodes, config) for episodes in (training, held_out))
+    windows = _windows(training, config)
+    held_out_windows = _windows(held_out, config) if held_out else None
     normaliser = SpecNormaliser.fit(spec, dataset_statistics(training))
     policy = _seeded_policy(config, spec, normaliser, settings.seed)
     describe = _describer(config, policy, dataset, settings)
