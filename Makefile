@@ -22,7 +22,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 # The main job from end to end: demonstrations, training, evaluation, one report.
 demo: install
-	$(BIN)/python scripts/collect.py task=$(TASK) data=data/$(TASK) run_folder=$(RUN)/collection
+	$(BIN)/python scripts/collect.py task=$(TASK) out=data/$(TASK) run_folder=$(RUN)/collection
 	$(BIN)/python scripts/train.py policy=diffusion task=$(TASK) data=data/$(TASK) run_folder=$(RUN)
 	$(BIN)/python scripts/eval.py run=$(RUN) run_folder=$(RUN)/evaluation
 

@@ -5,7 +5,6 @@ A user's mistake ends in one sentence on standard error and exit status 1; a bug
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shlex
@@ -24,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from robopolicy import configuration
 from robopolicy.errors import ConfigError, RobopolicyError
+from robopolicy.files import write_json as write_json
 
 _PASSED_TO_HYDRA = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion")
 
@@ -63,8 +63,9 @@ class Run:
 def command(config_name: str) -> Callable[[Callable[[DictConfig, Run], Mapping[str, Any]]], Callable[[], None]]:
     """Makes `main(config, run) -> result` a script with the configuration `configs/<config_name>.yaml`.
 
-    The result is written to `<run folder>/result.json`. The run folder is `config.out` where the script has such a key
-    that names a run, else `runs/<date>_<time>_<name>`; the script reads it from `run.folder`.
+    The result is written to `<run folder>/result.json`. The run folder is `config.run_folder`, which each script's
+    configuration sets to `runs/<date>_<time>_<name>`; `main` reads it from `run.folder` and may put another one there
+    (train.py does when it resumes a run).
     """
 
     def decorate(function: Callable[[DictConfig, Run], Mapping[str, Any]]) -> Callable[[], None]:
@@ -90,15 +91,6 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig, Run], Mapping[s
 def is_main_process() -> bool:
     """True in all processes but those that torchrun started beside the first: only one talks and writes."""
     return int(os.environ.get("RANK", "0")) == 0
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Writes `data` as JSON in one step: a reader sees the old file or the new one. NaN is refused."""
-    text = json.dumps(data, indent=2, default=_plain, allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text + "\n")
-    temporary.replace(path)
 
 
 def _work(name: str, function: Callable[[DictConfig, Run], Mapping[str, Any]], config: DictConfig) -> None:
@@ -136,11 +128,3 @@ def _bar(console: Console, columns: tuple[Any, ...]) -> Iterator[Progress]:
     """On a terminal the bar redraws itself; in a log file it prints one line when it is done."""
     with Progress(*columns, console=console, refresh_per_second=4 if console.is_terminal else 0.1) as bar:
         yield bar
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no JSON form")

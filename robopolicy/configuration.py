@@ -24,10 +24,10 @@ PACKAGES = ("robopolicy", "hardware", "sim")
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
 
 
-def build(config: Mapping[str, Any] | DictConfig, **more: Any) -> Any:
+def build(config: Mapping[str, Any] | DictConfig, packages: Sequence[str] = PACKAGES, /, **more: Any) -> Any:
     """Calls the `_target_` of `config` with its other keys and `more`; nested mappings with a `_target_` come first.
 
-    With `_partial_: true` the result is the callable with its arguments bound, for what needs more to be made.
+    Targets must lie inside `packages`. With `_partial_: true` the result is the callable with its arguments bound, for what needs more to be made.
 
     Raises ConfigError when the target lies outside this project's packages, is missing, or does not take the arguments.
     """
@@ -35,8 +35,8 @@ def build(config: Mapping[str, Any] | DictConfig, **more: Any) -> Any:
     target = values.pop("_target_", None)
     if not isinstance(target, str):
         raise ConfigError(f"a configuration with keys {sorted(values)} has no '_target_' and cannot be built")
-    function, partial = resolve(target), bool(values.pop("_partial_", False))
-    arguments = {str(key): _build_nested(value) for key, value in values.items()} | more
+    function, partial = resolve(target, packages), bool(values.pop("_partial_", False))
+    arguments = {str(key): _build_nested(value, packages) for key, value in values.items()} | more
     if partial:
         return functools.partial(function, **arguments)
     try:
@@ -47,11 +47,11 @@ def build(config: Mapping[str, Any] | DictConfig, **more: Any) -> Any:
         raise
 
 
-def resolve(target: str) -> Any:
-    """The class or function that a dotted path inside this project's packages names."""
+def resolve(target: str, packages: Sequence[str] = PACKAGES) -> Any:
+    """The class or function that a dotted path inside `packages` names."""
     module_name, _, name = target.rpartition(".")
-    if target.split(".", 1)[0] not in PACKAGES or not module_name:
-        raise ConfigError(f"_target_ '{target}' lies outside the packages {', '.join(PACKAGES)}")
+    if not any(f"{module_name}.".startswith(f"{package}.") for package in packages):
+        raise ConfigError(f"_target_ '{target}' lies outside the packages {', '.join(packages)}")
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ModuleNotFoundError, AttributeError) as error:
@@ -107,13 +107,13 @@ def _is_like(value: Any, example: bool | int | float) -> bool:
     return isinstance(value, int if isinstance(example, int) else int | float)
 
 
-def _build_nested(value: Any) -> Any:
+def _build_nested(value: Any, packages: Sequence[str]) -> Any:
     if isinstance(value, Mapping):
         if "_target_" in value:
-            return build(value)
-        return {key: _build_nested(entry) for key, entry in value.items()}
+            return build(value, packages)
+        return {key: _build_nested(entry, packages) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_build_nested(entry) for entry in value]
+        return [_build_nested(entry, packages) for entry in value]
     return value
 
 

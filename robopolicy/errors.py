@@ -33,5 +33,9 @@ class RecordingError(RobopolicyError):
     """A recording cannot keep its promise, for instance because its encoder queue is full."""
 
 
+class BadActionError(RobopolicyError):
+    """An action that must not reach a robot: wrong shape, not finite, or a rotation that is none."""
+
+
 class DeviceLostError(RobopolicyError):
     """A device stopped answering."""

@@ -16,6 +16,7 @@ from robopolicy.errors import SpecError
 Array = NDArray[np.float64]
 
 ROTATION_KINDS = ("rotation_6d", "rotation_vector", "quaternion")
+_DEGENERATE = 1e-6
 
 
 def to_matrix(values: ArrayLike, kind: str) -> Array:
@@ -52,6 +53,21 @@ def from_matrix(matrices: ArrayLike, kind: str) -> Array:
 def convert(values: ArrayLike, source: str, target: str) -> Array:
     """[..., n] of kind `source` to [..., m] of kind `target`."""
     return from_matrix(to_matrix(values, source), target)
+
+
+def is_rotation(values: ArrayLike, kind: str) -> NDArray[np.bool_]:
+    """[...] whether each of [..., n] values of `kind` stands for a rotation; True for kinds that are no rotations.
+
+    A quaternion must not be zero, the two columns of a 6-D rotation neither zero nor parallel.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if kind == "quaternion":
+        return np.asarray(np.linalg.norm(array, axis=-1) > _DEGENERATE)
+    if kind == "rotation_6d":
+        first = np.linalg.norm(array[..., :3], axis=-1)
+        area = np.linalg.norm(np.cross(array[..., :3], array[..., 3:]), axis=-1)
+        return np.asarray((first > _DEGENERATE) & (area > _DEGENERATE))
+    return np.ones(array.shape[:-1], dtype=bool)
 
 
 def interpolate(start: ArrayLike, end: ArrayLike, fraction: float, kind: str) -> Array:

@@ -33,7 +33,8 @@ class PolicyActor:
 
     A row's noise is keyed by `seed`, the episode's environment seed and the number of the call, so an episode does not
     depend on the slots around it; `batch_size` pads every call to the same number of rows, so that rounding does not
-    depend on them either. `calls`, `evaluations` (of rows that asked) and `seconds` say what it cost so far.
+    depend on them either. `calls`, `evaluations` (of rows that asked) and `seconds` say what it cost so far,
+    `slowest_seconds` what the slowest call took.
     """
 
     def __init__(self, policy: Policy, *, seed: int, batch_size: int, device: torch.device | str = "cpu") -> None:
@@ -45,8 +46,10 @@ class PolicyActor:
         self.calls = 0
         self.evaluations = 0
         self.seconds = 0.0
+        self.slowest_seconds = 0.0
 
     def reset(self, slot: int, seed: int) -> None:
+        """An episode with environment seed `seed` begins in `slot`."""
         self._episodes[slot] = _Episode(seed)
 
     def due(self, slot: int, now_ns: Nanoseconds) -> bool:
@@ -84,7 +87,9 @@ class PolicyActor:
             episode.next_call_ns = ask.now_ns + self._policy.horizon.execution * period_ns
         self.calls += 1
         self.evaluations += int(sampled.evaluations[: len(slots)].sum())
-        self.seconds += time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        self.seconds += seconds
+        self.slowest_seconds = max(self.slowest_seconds, seconds)
         return answers
 
     def _stack(self, histories: Sequence[Sequence[Observation]]) -> dict[str, Tensor]:
@@ -95,6 +100,24 @@ class PolicyActor:
             values = [_window(history, name, steps) for history in histories]
             result[name] = torch.as_tensor(np.stack(values), device=self._device)
         return result
+
+
+class OneRobotActor:
+    """A `PolicyActor` of batch size 1 as the actor of one robot, for `robopolicy.control.loop.run_episode`.
+
+    `seed` keys the noise of the first episode; each further one takes the next.
+    """
+
+    def __init__(self, actor: PolicyActor, seed: int) -> None:
+        self._actor = actor
+        self._next_seed = seed
+
+    def reset(self) -> None:
+        self._actor.reset(0, self._next_seed)
+        self._next_seed += 1
+
+    def act(self, history: Sequence[Observation], now_ns: Nanoseconds) -> Chunk | None:
+        return self._actor.act({0: Ask(0, now_ns, history)})[0]
 
 
 def _window(history: Sequence[Observation], name: str, steps: int) -> NDArray[np.generic]:

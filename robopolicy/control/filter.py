@@ -14,16 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy.control.interpolation import along, distance, parts_of
-from robopolicy.errors import ConfigError, RobopolicyError
+from robopolicy.control.validity import check_actions
+from robopolicy.errors import BadActionError, ConfigError
 from robopolicy.spec import ArraySpec, Part
 
 Vector = NDArray[np.float64]
 
 _NOT_SCALED = ("rotation_6d", "quaternion")
-
-
-class BadActionError(RobopolicyError):
-    """An action that must not reach a robot: wrong shape, NaN or infinite."""
 
 
 class ActionFilter:
@@ -33,7 +30,8 @@ class ActionFilter:
         spec: the robot's action: its shape and its `low` and `high`.
         step_limits: greatest change from one tick to the next for each part named here: Euclidean norm in the part's
             unit, the angle in rad for rotations. A change that is too long is shortened, not turned. For a delta or
-            rate part, whose value is a change already, it is the greatest norm of the value.
+            rate part, whose value is a change already, it is the greatest norm of the value. The first absolute target
+            of an episode has nothing to be measured from: whoever starts an arm slews it to the start pose first.
     """
 
     def __init__(self, spec: ArraySpec, step_limits: Mapping[str, float] | None = None) -> None:
@@ -54,10 +52,9 @@ class ActionFilter:
 
     def __call__(self, action: NDArray[Any]) -> Vector:
         """The action ([D]) that may be sent. Raises BadActionError for one that cannot be mended."""
-        if action.shape != self._spec.shape:
+        if action.ndim != 1:
             raise BadActionError(f"the action has shape {action.shape}, expected {self._spec.shape}")
-        if not np.all(np.isfinite(action)):
-            raise BadActionError(f"the action {np.array2string(action, precision=4)} is not finite")
+        check_actions(self._spec, action, "the action")
         wanted = np.asarray(action, dtype=np.float64)
         limited = np.clip(wanted, self._low, self._high) if self._bounded else wanted.copy()
         if not np.array_equal(limited, wanted):

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy.control.actor import Actor, Chunk
-from robopolicy.control.filter import ActionFilter, BadActionError
+from robopolicy.control.filter import ActionFilter
 from robopolicy.control.robot import Observation, Outcome, Robot, StopReason
 from robopolicy.control.timeline import Target, Timeline
-from robopolicy.errors import DeviceLostError, RecordingError
+from robopolicy.errors import BadActionError, DeviceLostError, RecordingError
 from robopolicy.spec import Nanoseconds
 
 
@@ -100,7 +100,7 @@ def episode(
         return run.stopped(StopReason.DEVICE_LOST, str(error))
     except RecordingError as error:
         return run.stopped(StopReason.RECORDER, str(error))
-    except GeneratorExit:
+    except (GeneratorExit, KeyboardInterrupt):
         robot.stop(StopReason.REQUESTED)
         raise
     except BaseException:
@@ -114,12 +114,21 @@ def run_episode(loop: Generator[Ask, Chunk | None, EpisodeSummary], actor: Actor
     try:
         ask = next(loop)
         while True:
-            ask = loop.send(actor.act(ask.history, ask.now_ns))
+            ask = loop.send(_answer(loop, actor, ask))
     except StopIteration as end:
         summary: EpisodeSummary = end.value
         return summary
     finally:
         loop.close()
+
+
+def _answer(loop: Generator[Ask, Chunk | None, EpisodeSummary], actor: Actor, ask: Ask) -> Chunk | None:
+    """What the actor says; its error becomes the loop's, which stops the robot and passes it on."""
+    try:
+        return actor.act(ask.history, ask.now_ns)
+    except BaseException as error:
+        loop.throw(error)
+        raise
 
 
 @dataclass
@@ -180,7 +189,8 @@ class _Run:
         observation = self.robot.observe()
         if self.history:
             before = self.history[-1]
-            self.counters["repeats"] += sum(before[k].sequence == s.sequence for k, s in observation.items())
+            repeated = [k for k, sample in observation.items() if k in before and before[k].sequence == sample.sequence]
+            self.counters["repeats"] += len(repeated)
         self.history.append(observation)
         return observation
 
@@ -190,9 +200,11 @@ class _Run:
         if self.missed_in_a_row >= self.missed_limit:
             return StopReason.MISSED_DEADLINES, f"{self.missed_in_a_row} deadlines in a row were missed"
         now_ns = self.robot.clock.now_ns()
-        for name, sample in observation.items():
-            limit_s = self.robot.spec.observations[name].max_age_s
-            age_s = (now_ns - sample.time_ns) / 1e9
+        for name, spec in self.robot.spec.observations.items():
+            if name not in observation:
+                return StopReason.STALE_OBSERVATION, f"stream '{name}' has delivered nothing yet"
+            limit_s = spec.max_age_s
+            age_s = (now_ns - observation[name].time_ns) / 1e9
             if limit_s is not None and age_s > limit_s:
                 return (
                     StopReason.STALE_OBSERVATION,

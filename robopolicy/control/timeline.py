@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from robopolicy.control.actor import Chunk
 from robopolicy.control.interpolation import between, parts_of
-from robopolicy.errors import SpecError
+from robopolicy.control.validity import check_actions
+from robopolicy.errors import BadActionError
 from robopolicy.spec import ArraySpec, Nanoseconds
 
 
@@ -34,12 +35,13 @@ class Timeline:
         self._chunks: list[Chunk] = []
 
     def add(self, chunk: Chunk) -> None:
-        """Lands a chunk. Raises SpecError when its shape does not fit the action or its times do not ascend."""
+        """Lands a chunk. Raises BadActionError for a shape, values or times that cannot be executed."""
         size = self._spec.shape[0]
-        if chunk.actions.ndim != 2 or chunk.actions.shape[1] != size or len(chunk.actions) == 0:
-            raise SpecError(f"a chunk from '{chunk.source}' has shape {chunk.actions.shape}, expected [T, {size}]")
+        if chunk.actions.ndim != 2 or len(chunk.actions) == 0:
+            raise BadActionError(f"a chunk from '{chunk.source}' has shape {chunk.actions.shape}, expected [T, {size}]")
+        check_actions(self._spec, chunk.actions, f"a chunk from '{chunk.source}'")
         if chunk.times_ns.shape != chunk.actions.shape[:1] or np.any(np.diff(chunk.times_ns) <= 0):
-            raise SpecError(f"the times of a chunk from '{chunk.source}' are not ascending, one for each action")
+            raise BadActionError(f"the times of a chunk from '{chunk.source}' are not ascending, one for each action")
         self._chunks = [old for old in self._chunks if old.times_ns[0] < chunk.times_ns[0]] + [chunk]
 
     def read(self, time_ns: Nanoseconds) -> Target | None:

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from robopolicy.dataset.episode_file import sync_folder
-from robopolicy.dataset.layout import PARTIAL_SUFFIX
 from robopolicy.errors import DatasetError
+from robopolicy.files import PARTIAL_SUFFIX, sync_folder
 
 Progress = Callable[[int, int], None]
 """Called with the number of episodes done and of all."""

@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from robopolicy.dataset.codecs import ChunkCodec, codec_of
 from robopolicy.dataset.episode import Episode
-from robopolicy.dataset.episode_file import sync_folder
 from robopolicy.dataset.index import EpisodeIndex
-from robopolicy.dataset.layout import PARTIAL_SUFFIX, SCHEMA_VERSION, episode_name, episode_number, to_json_bytes
+from robopolicy.dataset.layout import SCHEMA_VERSION, episode_name, episode_number, to_json_bytes
 from robopolicy.dataset.writer import EpisodeWriter
 from robopolicy.errors import DatasetError, SpecError
+from robopolicy.files import PARTIAL_SUFFIX, write_new
 from robopolicy.spec import RobotSpec, check_fits
 
 DATASET_FILE = "dataset.json"
@@ -176,7 +175,12 @@ class Dataset:
             "codecs": self.codecs,
             "robot": self.spec.to_json(),
         }
-        _write_new(self.path / DATASET_FILE, to_json_bytes(data))
+        try:
+            write_new(self.path / DATASET_FILE, to_json_bytes(data))
+        except FileExistsError as error:
+            raise AlreadyADatasetError(
+                f"there is a dataset in '{self.path}' already; open it or choose another"
+            ) from error
 
 
 class AlreadyADatasetError(DatasetError):
@@ -195,21 +199,3 @@ def _chunk_codecs(spec: RobotSpec, codecs: Mapping[str, str]) -> dict[str, Chunk
     if unknown := sorted(set(codecs) - set(images)):
         raise DatasetError(f"codecs are given for {unknown}, but the image streams are {sorted(images)}")
     return {name: codec_of(codecs.get(name, DEFAULT_CODEC), name, stream) for name, stream in images.items()}
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    """Writes `path` whole, or fails because it is there: of two processes one wins."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL_SUFFIX}")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        path.hardlink_to(partial)
-    except FileExistsError as error:
-        raise AlreadyADatasetError(
-            f"there is a dataset in '{path.parent}' already; open it or choose another"
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(path.parent)

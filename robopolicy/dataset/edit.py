@@ -13,9 +13,9 @@ import numpy as np
 from robopolicy.dataset.creation import Progress, complete_or_nothing
 from robopolicy.dataset.dataset import Dataset, check_same_spec
 from robopolicy.dataset.episode import Episode
-from robopolicy.dataset.episode_file import sync_folder
 from robopolicy.dataset.layout import ACTION, OBSERVATION, TIME_NS, episode_name, episode_number
 from robopolicy.errors import DatasetError
+from robopolicy.files import sync_folder
 from robopolicy.spec import ArraySpec
 
 DELETED_FOLDER = "deleted"

@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from robopolicy.dataset.layout import PARTIAL_SUFFIX
 from robopolicy.errors import DatasetError
+from robopolicy.files import PARTIAL_SUFFIX, sync_folder
 
 SYNC_BYTES = 4 << 20
 """Written data go to the disk in portions of this size, so that little is left when an episode ends."""
@@ -81,29 +81,6 @@ class EpisodeFile:
             self._file.flush()
             self._unsynced = 0
         os.fdatasync(self._file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames in `folder` last through a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a small file so that a reader sees all of it or what was there before."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}{PARTIAL_SUFFIX}")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
 def _locked(partial: Path, final: Path) -> BinaryIO:

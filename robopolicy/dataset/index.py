@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from robopolicy.dataset.episode import Episode, EpisodeFacts
-from robopolicy.dataset.episode_file import write_atomically
 from robopolicy.dataset.layout import SCHEMA_VERSION
+from robopolicy.files import write_bytes
 
 INDEX_FILE = "index.json"
 
@@ -72,7 +72,7 @@ class EpisodeIndex:
         }
         data = json.dumps({"schema_version": SCHEMA_VERSION, "episodes": entries}).encode()
         with contextlib.suppress(OSError):  # a read-only dataset works without its cache
-            write_atomically(self._file, data)
+            write_bytes(self._file, data, durable=True)
 
 
 def _key(path: Path) -> tuple[int, int]:

@@ -6,13 +6,14 @@ by hand so that a recording neither imports zarr nor waits for it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+
+from robopolicy.files import to_json
 
 SCHEMA_VERSION = 1
 """Of dataset.json and of every episode file. A change to the layout raises it and adds a reader for the old one."""
@@ -30,9 +31,6 @@ TERMINATED = "terminated"
 TRUNCATED = "truncated"
 SUCCESS = "success"
 
-PARTIAL_SUFFIX = ".partial"
-"""Ends the names of files and folders that are not complete yet."""
-
 DOCUMENT = "zarr.json"
 _EPISODE_NAME = re.compile(r"episode_(\d{6,})\.zarr\.zip")
 
@@ -49,6 +47,7 @@ def episode_number(path: Path) -> int | None:
 
 
 def group_document(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata of a group with these attributes."""
     return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
 
 
@@ -85,11 +84,5 @@ def group_names(arrays: Iterable[str]) -> list[str]:
 
 
 def to_json_bytes(document: Mapping[str, Any]) -> bytes:
-    """Strict JSON; NumPy scalars and arrays become numbers and lists. Raises ValueError or TypeError otherwise."""
-    return json.dumps(document, indent=1, allow_nan=False, default=_plain).encode()
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} {value!r} is no JSON value")
+    """A document as it lies in an episode file or in `dataset.json`. Raises ValueError or TypeError."""
+    return to_json(document, indent=1).encode()

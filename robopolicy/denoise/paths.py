@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from robopolicy.errors import ConfigError
+
 
 class NoisePath(Protocol):
     """Times are float tensors in [0, 1]; the results have the shape and dtype of the time."""
@@ -49,7 +51,7 @@ class VariancePreserving:
     def levels(self, count: int) -> Tensor:
         """Evenly spaced and ending at the first level ("trailing", Lin et al., arXiv 2305.08891)."""
         if not 1 <= count <= self.steps:
-            raise ValueError(f"{count} sampling steps asked of a path with {self.steps} levels")
+            raise ConfigError(f"sampler.steps is {count}, expected 1 to {self.steps}: the path has that many levels")
         steps = torch.arange(self.steps, 0, -self.steps / count, dtype=torch.float64)[:count].round()
         return (steps / self.steps).float()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
+
+from robopolicy.evaluation import colours
+from robopolicy.files import write_text
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,13 @@ def write_report(folder: Path, *sections: Section, title: str, head: str = "", n
         head: HTML between the title and the first section, such as `headline` makes.
     """
     body = "\n".join(f"<section><h2>{escape(s.title)}</h2>\n{s.body}</section>" for s in sections)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{name}.{os.getpid()}"
-    temporary.write_text(_PAGE.substitute(title=escape(title), style=_STYLE, head=head, body=body), encoding="utf-8")
     path = folder / name
-    temporary.replace(path)
+    write_text(path, _PAGE.substitute(title=escape(title), style=_style(), head=head, body=body))
     return path
 
 
 def paragraph(text: str) -> str:
+    """Plain text as one paragraph."""
     return f"<p>{escape(text)}</p>"
 
 
@@ -96,8 +96,20 @@ def _uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-_STYLE = """
-:root { --ink: #1f2933; --muted: #66707c; --line: #dfe4e8; --accent: #2b62a3; --good: #2f8a63; --bad: #c4543f; }
+def _style() -> str:
+    names = {
+        "ink": colours.INK,
+        "muted": colours.MUTED,
+        "line": colours.LINE,
+        "accent": colours.ACCENT,
+        "good": colours.SUCCESS,
+        "bad": colours.FAILURE,
+    }
+    variables = " ".join(f"--{name}: {colour};" for name, colour in names.items())
+    return f"\n:root {{ {variables} }}{_RULES}"
+
+
+_RULES = """
 * { box-sizing: border-box; }
 body { margin: 0; background: #f4f6f7; color: var(--ink);
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif; }

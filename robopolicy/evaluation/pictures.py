@@ -15,12 +15,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from robopolicy.control.interpolation import parts_of
+from robopolicy.evaluation.colours import ACCENT, FAILURE, INK, LINE, MUTED, SUCCESS
 from robopolicy.evaluation.episodes import EpisodeResult, Trace
 from robopolicy.rotation import ROTATION_KINDS
 from robopolicy.spec import Part, RobotSpec
 
-INK, MUTED, GRID = "#1f2933", "#66707c", "#e3e7eb"
-ACCENT, SUCCESS, FAILURE = "#2b62a3", "#2f8a63", "#c4543f"
 MOST_DIMENSIONS = 16
 """A chunk picture shows at most this many action dimensions."""
 
@@ -37,7 +36,7 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
-    "grid.color": GRID,
+    "grid.color": LINE,
     "grid.linewidth": 0.8,
     "xtick.color": MUTED,
     "ytick.color": MUTED,

@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
-from robopolicy.command import Run, write_json
+from robopolicy.command import Run
 from robopolicy.errors import ConfigError
 from robopolicy.evaluation import pictures
 from robopolicy.evaluation.episodes import load_results
+from robopolicy.files import write_bytes, write_json
 from robopolicy.jobs.train import CONFIG_FILE
 from robopolicy.training.metrics import read_metrics
 
@@ -37,7 +38,7 @@ def publish(config: DictConfig, run: Run) -> Mapping[str, Any]:
     written = {"training": pictures.training_curve(records), "episodes": pictures.episode_strip(results)}
     for kind, picture in written.items():
         if picture is not None:
-            (out / f"{config.name}_{kind}.svg").write_bytes(picture)
+            write_bytes(out / f"{config.name}_{kind}.svg", picture)
     run.say(f"wrote {out / config.name}.json and its pictures")
     return {"name": config.name, "out": str(out)}
 

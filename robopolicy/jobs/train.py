@@ -34,6 +34,8 @@ def train(config: DictConfig, run: Run) -> Mapping[str, Any]:
         config, resume_from = _former(config, run)
     settings = TrainingSettings(**plain(config.training))
     dataset = open_for(config)
+    if resume_from is not None:
+        _refuse_other_data(dataset, resume_from)
     spec = dataset.spec.select(list(config.task.observations))
     training, held_out = split(dataset, float(config.held_out), settings.seed)
     windows = _windows(training, config)
@@ -112,6 +114,11 @@ def _describer(config: DictConfig, policy: PolicyModule, dataset: Dataset, setti
         )
 
     return describe
+
+
+def _refuse_other_data(dataset: Dataset, resume_from: Path) -> None:
+    if checkpoint.read_description(resume_from).dataset["fingerprint"] != dataset.fingerprint():
+        raise DatasetError(f"{dataset.path} has changed since {resume_from} was trained on it: start a new run")
 
 
 def _refuse_used(folder: Path) -> None:

@@ -11,6 +11,9 @@ from robopolicy.policies.normaliser import SpecNormaliser
 from robopolicy.policies.policy import Horizon, PolicyModule
 from robopolicy.spec import RobotSpec
 
+_PACKAGES = ("robopolicy.policies", "robopolicy.nets", "robopolicy.denoise")
+"""Where a policy's parts come from: the configuration of a checkpoint cannot call anything else."""
+
 
 def make_policy(config: Mapping[str, Any], spec: RobotSpec, normaliser: SpecNormaliser | None = None) -> PolicyModule:
     """The policy of `config["policy"]` with `config["horizon"]`, for a robot seen through `spec`.
@@ -24,7 +27,10 @@ def make_policy(config: Mapping[str, Any], spec: RobotSpec, normaliser: SpecNorm
         horizon = Horizon(**config["horizon"])
     except TypeError as error:
         raise ConfigError(f"horizon {dict(config['horizon'])} is malformed: {error}") from error
-    policy = build(config["policy"], spec=spec, horizon=horizon, normaliser=normaliser)
+    try:
+        policy = build(config["policy"], _PACKAGES, spec=spec, horizon=horizon, normaliser=normaliser)
+    except ValueError as error:
+        raise ConfigError(f"the policy cannot be built with these options: {error}") from error
     if not isinstance(policy, PolicyModule):
         raise ConfigError(f"policy._target_ made a {type(policy).__name__}, which is no policy")
     return policy

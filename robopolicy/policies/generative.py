@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from torch import Tensor, nn
 
 from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.paths import NoisePath
 from robopolicy.denoise.prediction import Prediction, Target
-from robopolicy.denoise.sampler import Request, Sampled, Sampler
+from robopolicy.denoise.sampler import Request, Sampled, Sampler, TableSampler
+from robopolicy.errors import ConfigError
 from robopolicy.policies.normaliser import SpecNormaliser
 from robopolicy.policies.policy import Encoded, Horizon, PolicyModule
 from robopolicy.spec import RobotSpec
@@ -29,7 +31,7 @@ class GenerativePolicy(PolicyModule):
         net: makes the network; its forward takes x [B, Tp, D], level [B] and condition [B, C].
         path: how clean actions turn into noise.
         target: what the network predicts.
-        sampler: used by `sample`; may be replaced after loading.
+        sampler: used by `sample`.
         normaliser: fitted to a dataset; None: identities, to be loaded from a checkpoint.
     """
 
@@ -43,13 +45,26 @@ class GenerativePolicy(PolicyModule):
         target: Target = "eps",
         normaliser: SpecNormaliser | None = None,
     ) -> None:
+        if target not in get_args(Target):
+            raise ConfigError(f"policy.target is '{target}', expected one of {', '.join(get_args(Target))}")
         super().__init__(spec, horizon, normaliser)
         self.path = path
         self.target: Target = target
-        self.sampler = sampler
+        self.sampler = sampler  # through the property, which checks it against the path
         self.net = net(
             action_size=spec.action.shape[0], prediction=horizon.prediction, condition_size=self.encoder.size
         )
+
+    @property
+    def sampler(self) -> Sampler:
+        """What `sample` runs; may be replaced. Raises ConfigError for one that asks for more levels than there are."""
+        return self._sampler
+
+    @sampler.setter
+    def sampler(self, sampler: Sampler) -> None:
+        if isinstance(sampler, TableSampler):
+            self.path.levels(sampler.steps)
+        self._sampler = sampler
 
     def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor:
         """Mean squared error of the network's target at a random time, mean over the chunk: [B]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -9,17 +10,17 @@ from torch import Tensor, nn
 
 from robopolicy.dataset.statistics import Statistics
 from robopolicy.errors import CheckpointError, DatasetError
-from robopolicy.rotation import ROTATION_KINDS
 from robopolicy.spec import ArraySpec, RobotSpec
 
 _CONSTANT_BELOW = 1e-6
+_BOUNDED_KINDS = ("rotation_6d", "quaternion")
 
 
 class Normaliser(nn.Module):
-    """An affine map of each element of one array's last axis: [..., D] physical to [..., D] in [-1, 1] over the data.
+    """An affine map of each element of one array, flattened: [..., D] physical to [..., D] in [-1, 1] over the data.
 
-    A constant element maps to zero and back to its constant; rotations (bounded, and nearly constant in many tasks) are
-    left as they are.
+    A constant element maps to zero and back to its constant; 6-D rotations and quaternions (in [-1, 1] already, and
+    nearly constant in many tasks) are left as they are.
     """
 
     scale: Tensor
@@ -36,7 +37,7 @@ class Normaliser(nn.Module):
         """Raises DatasetError when the statistic has another size than the spec or is not finite."""
         low = torch.as_tensor(statistics.low, dtype=torch.float64).flatten()
         high = torch.as_tensor(statistics.high, dtype=torch.float64).flatten()
-        size = spec.shape[-1]
+        size = math.prod(spec.shape)
         if low.shape != (size,) or high.shape != (size,):
             raise DatasetError(f"the statistics of '{name}' have {low.numel()} values, expected {size}")
         if not bool(torch.isfinite(low).all() and torch.isfinite(high).all()):
@@ -45,8 +46,8 @@ class Normaliser(nn.Module):
         scale = torch.where(half < _CONSTANT_BELOW, torch.ones_like(half), half)
         offset = (high + low) / 2
         for part, place in spec.slices():
-            if part.kind in ROTATION_KINDS:
-                scale[place], offset[place] = 1.0, 0.0
+            if part.kind in _BOUNDED_KINDS:
+                scale.view(spec.shape)[..., place], offset.view(spec.shape)[..., place] = 1.0, 0.0
         result = Normaliser(size)
         result.scale.copy_(scale)
         result.offset.copy_(offset)
@@ -66,7 +67,11 @@ class SpecNormaliser(nn.Module):
         super().__init__()
         self.action = Normaliser(spec.action.shape[0])
         self.observations = nn.ModuleDict(
-            {name: Normaliser(array.shape[-1]) for name, array in spec.observations.items() if not array.is_image}
+            {
+                name: Normaliser(math.prod(array.shape))
+                for name, array in spec.observations.items()
+                if not array.is_image
+            }
         )
 
     @staticmethod
@@ -80,11 +85,13 @@ class SpecNormaliser(nn.Module):
         return result
 
     def observe(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Each low-dimensional stream normalised; raises CheckpointError for one that is missing."""
+        """Each low-dimensional stream normalised, [B, To, D]; raises CheckpointError for one that is missing."""
         missing = [name for name in self.observations if name not in observation]
         if missing:
             raise CheckpointError(f"the policy needs the streams {missing}, it was given {sorted(observation)}")
-        return {name: normaliser(observation[name].float()) for name, normaliser in self.observations.items()}
+        return {
+            name: normaliser(observation[name].float().flatten(2)) for name, normaliser in self.observations.items()
+        }
 
 
 def _get(statistics: Mapping[str, Statistics], key: str) -> Statistics:

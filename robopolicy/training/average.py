@@ -24,9 +24,11 @@ class Average(Generic[M]):
     def update(self, module: M) -> None:
         self._ema.step(module.parameters())
 
-    def module(self) -> M:
-        """The module with the averaged weights, in evaluation mode; the same object every time."""
+    def module(self, live: M) -> M:
+        """The averaged weights with the buffers (normalisation) of `live`, in evaluation mode; one object for all."""
         self._ema.copy_to(self._module.parameters())
+        for mine, theirs in zip(self._module.buffers(), live.buffers(), strict=True):
+            mine.copy_(theirs)
         return self._module
 
     def state_dict(self) -> dict[str, Any]:
@@ -34,3 +36,4 @@ class Average(Generic[M]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._ema.load_state_dict(state)
+        self._ema.to(device=next(self._module.parameters()).device)

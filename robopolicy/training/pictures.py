@@ -1,4 +1,4 @@
-"""What a policy predicts beside what was demonstrated, on held-out windows."""
+"""What a policy predicts beside what was demonstrated, on a few windows."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ _MOST_DIMENSIONS = 8
 
 @torch.no_grad()
 def prediction_picture(policy: PolicyModule, windows: Windows, seed: int) -> Figure:
-    """A grid: one column a held-out window, one row an action dimension, demonstrated and sampled chunks over time."""
+    """A grid: one column a window, one row an action dimension, demonstrated and sampled chunks over time."""
     chosen = np.linspace(0, len(windows) - 1, _WINDOWS).astype(np.int64)
     batch = windows.batch(chosen)
-    observation = {name: torch.as_tensor(value) for name, value in batch.observations.items()}
+    device = next(policy.parameters()).device
+    observation = {name: torch.as_tensor(value, device=device) for name, value in batch.observations.items()}
     encoded = policy.encode(observation).repeat(_SAMPLES)
-    noise = RowNoise(seed, [(int(row), sample) for row in chosen for sample in range(_SAMPLES)])
+    noise = RowNoise(seed, [(int(row), sample) for row in chosen for sample in range(_SAMPLES)], device)
     sampled = policy.unnormalise(policy.sample(encoded, Request(noise)).normalised)
-    chunks = sampled.view(len(chosen), _SAMPLES, *sampled.shape[1:]).numpy()
+    chunks = sampled.view(len(chosen), _SAMPLES, *sampled.shape[1:]).cpu().numpy()
 
     names = [f"{part.name} {i}" for part, _ in parts_of(policy.spec.action) for i in range(part.size)]
     shown = min(len(names), _MOST_DIMENSIONS)
@@ -42,5 +43,5 @@ def prediction_picture(policy: PolicyModule, windows: Windows, seed: int) -> Fig
             axes[row][column].tick_params(labelsize=8)
     for row in range(shown):
         axes[row][0].set_ylabel(names[row], fontsize=8)
-    figure.suptitle("demonstrated (black) and sampled (blue) chunks, held-out episodes", fontsize=10)
+    figure.suptitle("demonstrated (black) and sampled (blue) chunks", fontsize=10)
     return figure

@@ -169,17 +169,18 @@ class Trainer:
             return
         chosen = torch.linspace(0, len(self.held_out) - 1, min(len(self.held_out), _MOST_VALIDATION_WINDOWS)).long()
         noise = StepNoise((self.settings.seed, _VALIDATION_STREAM), len(chosen), device=self.fabric.device)
-        policy = self.average.module()
+        policy = self.average.module(self.policy)
         with self.fabric.autocast():
             loss = policy.loss(*self._tensors(self.held_out.batch(chosen.numpy())), noise).mean()
         self._record({"validation_loss": float(loss)})
 
     def _save(self) -> None:
         if self.fabric.is_global_zero:
-            policy = self.average.module()
+            policy = self.average.module(self.policy)
             state = {
                 "step": self.step,
                 "settings": asdict(self.settings),
+                "world_size": self.fabric.world_size,
                 "policy": self.policy.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "schedule": self.schedule.state_dict(),
@@ -199,6 +200,10 @@ class Trainer:
         changed = [key for key, value in asdict(self.settings).items() if state["settings"].get(key) != value]
         if changed:
             raise ConfigError(f"cannot resume {folder} with other settings: {', '.join(changed)} changed")
+        if state["world_size"] != self.fabric.world_size:
+            raise ConfigError(
+                f"cannot resume {folder} on {self.fabric.world_size} processes: it was trained on {state['world_size']}"
+            )
         self.policy.load_state_dict(state["policy"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from robopolicy import rotation
-from robopolicy.control.filter import ActionFilter, BadActionError
-from robopolicy.errors import ConfigError
+from robopolicy.control.filter import ActionFilter
+from robopolicy.errors import BadActionError, ConfigError
 from robopolicy.spec import ArraySpec, Part
 
 BOX = ArraySpec((3,), parts=(Part("position", 3, "position"),), low=(-1.0, -1.0, 0.0), high=(1.0, 1.0, 2.0))

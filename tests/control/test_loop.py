@@ -16,7 +16,7 @@ from robopolicy.control.clock import SimClock
 from robopolicy.control.filter import ActionFilter
 from robopolicy.control.loop import EpisodeSummary, Tick, episode, run_episode
 from robopolicy.control.robot import Observation, Outcome, StopReason
-from robopolicy.errors import DeviceLostError, RecordingError, SpecError
+from robopolicy.errors import DeviceLostError, RecordingError
 
 PERIOD_NS = SCRIPTED_SPEC.period_ns
 
@@ -249,13 +249,22 @@ class TestStops:
         assert (summary.stop, summary.stop_detail) == (StopReason.RECORDER, "the encoder queue of 'camera' is full")
         assert robot.stops == [StopReason.RECORDER]
 
-    def test_a_chunk_that_does_not_fit_is_a_bug_and_stops_the_robot(self) -> None:
+    def test_a_chunk_that_does_not_fit(self) -> None:
         robot = sim_robot()
         loop = episode(robot, max_steps=3, action_filter=ActionFilter(SCRIPTED_SPEC.action))
         next(loop)
-        with pytest.raises(SpecError, match=r"expected \[T, 2\]"):
+        with pytest.raises(StopIteration) as end:
             loop.send(chunk_from(np.zeros((4, 7)), 0, PERIOD_NS, "policy"))
-        assert robot.stops == [StopReason.ERROR]
+        assert end.value.value.stop is StopReason.BAD_ACTION
+        assert "expected [T, 2]" in end.value.value.stop_detail
+        assert robot.stops == [StopReason.BAD_ACTION]
+
+    def test_a_stream_that_never_delivers(self) -> None:
+        robot = sim_robot()
+        robot.observe = lambda: {}  # type: ignore[method-assign]
+        summary = run(robot)
+        assert summary.stop is StopReason.STALE_OBSERVATION
+        assert "has delivered nothing yet" in summary.stop_detail
 
     def test_closing_the_loop_stops_the_robot(self) -> None:
         robot = sim_robot()
@@ -264,8 +273,11 @@ class TestStops:
         loop.close()
         assert robot.stops == [StopReason.REQUESTED]
 
-    @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-    def test_an_actor_that_raises_stops_the_robot(self, error: type[BaseException]) -> None:
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [(KeyboardInterrupt, StopReason.REQUESTED), (ZeroDivisionError, StopReason.ERROR)],
+    )
+    def test_an_actor_that_raises_stops_the_robot(self, error: type[BaseException], reason: StopReason) -> None:
         class Raising(Counting):
             def act(self, history: Sequence[Observation], now_ns: int) -> Chunk | None:
                 raise error
@@ -273,7 +285,7 @@ class TestStops:
         robot = sim_robot()
         with pytest.raises(error):
             run(robot, Raising())
-        assert robot.stops == [StopReason.REQUESTED]
+        assert robot.stops == [reason]
         assert robot.commands == []
 
 
@@ -315,7 +327,15 @@ class TestWallClock:
 
 
 @pytest.mark.parametrize(
-    "module", ["robopolicy.control.loop", "robopolicy.spec", "robopolicy.evaluation.lockstep", "hardware"]
+    "module",
+    [
+        "robopolicy.control.loop",
+        "robopolicy.spec",
+        "robopolicy.dataset.windows",
+        "robopolicy.actors.replay",
+        "robopolicy.evaluation.lockstep",
+        "hardware",
+    ],
 )
 def test_a_robot_computer_needs_no_torch(module: str) -> None:
     check = f"import sys, {module}; sys.exit('torch' in sys.modules)"

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from robopolicy import rotation
 from robopolicy.control.actor import Chunk, chunk_from
 from robopolicy.control.timeline import Target, Timeline
-from robopolicy.errors import SpecError
+from robopolicy.errors import BadActionError
 from robopolicy.spec import ArraySpec, Part
 
 LINE = ArraySpec((1,), parts=(Part("x", 1, "position"),))
@@ -140,11 +140,11 @@ def test_what_is_read_belongs_to_the_reader() -> None:
 @pytest.mark.parametrize("actions", [np.zeros((2, 3)), np.zeros(2), np.zeros((0, 1))])
 def test_a_chunk_of_another_shape_is_refused(actions: np.ndarray) -> None:
     chunk = Chunk(actions, np.arange(len(actions)), 0, "script")
-    with pytest.raises(SpecError, match=r"a chunk from 'script' has shape .*, expected \[T, 1\]"):
+    with pytest.raises(BadActionError, match=r"a chunk from 'script' has shape .*, expected \[T, 1\]"):
         Timeline(LINE).add(chunk)
 
 
 @pytest.mark.parametrize("times", [[0, 0], [1, 0], [0]])
 def test_times_must_ascend_one_for_each_action(times: list[int]) -> None:
-    with pytest.raises(SpecError, match="not ascending"):
+    with pytest.raises(BadActionError, match="not ascending"):
         Timeline(LINE).add(Chunk(np.zeros((2, 1)), np.array(times), 0, "script"))

@@ -3,6 +3,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from robopolicy.denoise.paths import VariancePreserving
+from robopolicy.errors import ConfigError
 
 
 @pytest.mark.parametrize("steps", [10, 100])
@@ -33,7 +34,7 @@ def test_levels_descend_from_noise_and_a_full_list_has_every_level() -> None:
 
 
 def test_levels_refuse_more_steps_than_the_path_has() -> None:
-    with pytest.raises(ValueError, match="101 sampling steps"):
+    with pytest.raises(ConfigError, match="sampler.steps is 101, expected 1 to 100"):
         VariancePreserving(100).levels(101)
 
 

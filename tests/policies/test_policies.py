@@ -124,3 +124,15 @@ def test_encoded_rows_repeat_for_candidates() -> None:
 def test_an_impossible_horizon_is_refused(values: tuple[int, int, int], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Horizon(*values)
+
+
+def test_an_unknown_target_is_refused() -> None:
+    with pytest.raises(ConfigError, match="policy.target is 'epsilon', expected one of eps, clean"):
+        _diffusion("epsilon")
+
+
+def test_a_sampler_with_more_steps_than_levels_is_refused() -> None:
+    policy = _diffusion()
+    with pytest.raises(ConfigError, match="sampler.steps is 51, expected 1 to 50"):
+        policy.sampler = make_sampler("ddim", 51)
+    policy.sampler = make_sampler("ddim", 50)

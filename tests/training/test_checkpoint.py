@@ -95,6 +95,7 @@ def test_a_misshaped_statistic_is_named(tmp_path: Path) -> None:
         ({"schema_version": 99}, "schema version 99"),
         ({"spec": {"name": "x"}}, "malformed"),
         ({"config": {**CONFIG, "policy": {"_target_": "os.system"}}}, "outside the packages"),
+        ({"config": {**CONFIG, "policy": {"_target_": "robopolicy.dataset.edit.delete"}}}, "outside the packages"),
     ],
 )
 def test_a_description_that_cannot_be_trusted_is_refused(tmp_path: Path, change: dict[str, object], words: str) -> None:

@@ -77,8 +77,8 @@ def test_resuming_continues_bit_for_bit(tmp_path: Path) -> None:
     assert folder.name == "step_00000010"
     resumed = make_trainer(dataset, tmp_path / "interrupted", settings(), folder)
     assert resumed.train() == losses[10:]
-    for name, tensor in straight.average.module().state_dict().items():
-        assert torch.equal(tensor, resumed.average.module().state_dict()[name]), name
+    for name, tensor in straight.average.module(straight.policy).state_dict().items():
+        assert torch.equal(tensor, resumed.average.module(resumed.policy).state_dict()[name]), name
     for run in ("straight", "interrupted"):
         for record in (records := read_metrics(tmp_path / run)):
             record.pop("steps_per_second", None)
@@ -93,6 +93,15 @@ def test_resuming_with_other_settings_is_refused(tmp_path: Path) -> None:
     make_trainer(dataset, tmp_path / "run", settings()).train()
     with pytest.raises(ConfigError, match="learning_rate changed"):
         make_trainer(dataset, tmp_path / "run", settings(learning_rate=1.0), checkpoint.newest(tmp_path / "run"))
+
+
+def test_a_resumed_run_keeps_the_normalisation_that_it_was_trained_with(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    make_trainer(make_dataset(tmp_path / "data"), run, settings()).train()
+    other = make_dataset(tmp_path / "other", episodes=3, length=30)
+    resumed = make_trainer(other, run, settings(), checkpoint.newest(run))
+    first = checkpoint.load(run)[0].normaliser.action
+    assert torch.equal(resumed.average.module(resumed.policy).normaliser.action.scale, first.scale)
 
 
 def test_training_learns_and_leaves_what_it_promises(tmp_path: Path) -> None:
