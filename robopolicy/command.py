@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from robopolicy import configuration
 from robopolicy.errors import ConfigError, RobopolicyError
-from robopolicy.files import write_json as write_json
+from robopolicy.files import write_json
 
 _PASSED_TO_HYDRA = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion")
 

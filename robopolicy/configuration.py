@@ -27,9 +27,10 @@ CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
 def build(config: Mapping[str, Any] | DictConfig, packages: Sequence[str] = PACKAGES, /, **more: Any) -> Any:
     """Calls the `_target_` of `config` with its other keys and `more`; nested mappings with a `_target_` come first.
 
-    Targets must lie inside `packages`. With `_partial_: true` the result is the callable with its arguments bound, for what needs more to be made.
+    Targets must lie inside `packages`. With `_partial_: true` the result is the callable with its arguments bound, for
+    what needs more to be made.
 
-    Raises ConfigError when the target lies outside this project's packages, is missing, or does not take the arguments.
+    Raises ConfigError when the target lies outside `packages`, is missing, or does not take the arguments.
     """
     values = plain(config)
     target = values.pop("_target_", None)

@@ -1,4 +1,4 @@
-"""Measures a hot path: `python scripts/bench.py name=loading|recording|rendering`."""
+"""Measures a hot path: `python scripts/bench.py name=loading|recording|training|inference|rendering|loop`."""
 
 from robopolicy.command import command
 from robopolicy.jobs.bench import bench

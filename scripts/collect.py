@@ -1,4 +1,4 @@
-"""Collects demonstrations: `python scripts/collect.py task=lift episodes=100 data=data/lift`."""
+"""Collects demonstrations: `python scripts/collect.py task=lift episodes=100 out=data/lift`."""
 
 from robopolicy.command import command
 from robopolicy.jobs.collect import collect

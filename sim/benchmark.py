@@ -1,4 +1,4 @@
-"""How fast pictures of one Lift scene are drawn: the plain renderer beside robosuite's own, alternating in one run."""
+"""Hot paths with a simulator: drawing, beside robosuite's own renderer and taking turns, and the control loop."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from robopolicy.control.clock import WallClock
+from robopolicy.control.filter import ActionFilter
+from robopolicy.control.loop import episode, run_episode
 from robopolicy.errors import RenderingError
 from sim.gl import probe_gl
 from sim.lift import make_environment
+from sim.reach import ReachExpert, ReachSimulation
 from sim.rendering import PlainRenderer
+from sim.robot import SimRobot
 
 CAMERA = "agentview"
 
@@ -59,6 +64,34 @@ def rendering(images: int = 60, size: int = 84, seed: int = 0) -> dict[str, Any]
         "size": size,
         "gl": backend,
     }
+
+
+def loop(seconds: float = 5.0, rate_hz: float = 200.0, seed: int = 0) -> dict[str, Any]:
+    """The loop's own speed and the clock's own lateness, `seconds` each.
+
+    Returns `ticks_per_s`: control ticks of whole `reach` episodes with the scripted expert, resets and physics
+    included, as fast as the computer can; and `late_ms`: how late `WallClock` comes back from deadlines at `rate_hz`.
+    """
+    simulation = ReachSimulation()
+    robot, ticks, began = SimRobot(simulation), 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - began) < seconds or ticks == 0:
+        robot.reset(seed)
+        action_filter = ActionFilter(robot.spec.action, {"position": 0.08})
+        expert = ReachExpert(simulation, seed)
+        ticks += run_episode(episode(robot, max_steps=60, action_filter=action_filter), expert).steps
+        seed += 1
+    robot.close()
+    late_ms = _lateness_ms(WallClock(), rate_hz, max(1, round(seconds * rate_hz)))
+    percentiles = {f"p{share:g}": float(np.percentile(late_ms, share)) for share in (50, 99, 99.9)}
+    return {"ticks_per_s": ticks / elapsed, "rate_hz": rate_hz, "late_ms": {**percentiles, "max": max(late_ms)}}
+
+
+def _lateness_ms(clock: WallClock, rate_hz: float, ticks: int) -> list[float]:
+    period_ns, start_ns, late = round(1e9 / rate_hz), clock.now_ns(), []
+    for tick in range(1, ticks + 1):
+        clock.sleep_until(start_ns + tick * period_ns)
+        late.append((clock.now_ns() - start_ns - tick * period_ns) / 1e6)
+    return late
 
 
 def _seconds(draw: Callable[[], Any]) -> float:

@@ -48,10 +48,17 @@ _MODEL_SEED = 0
 
 
 def make_robot(
-    half_width_m: float = 0.03, image_height: int = 84, image_width: int = 84, clock: Clock | None = None
+    half_width_m: float = 0.03,
+    image_height: int = 84,
+    image_width: int = 84,
+    image_stream: bool = False,
+    clock: Clock | None = None,
 ) -> SimRobot:
-    """A Lift robot whose cube starts within `half_width_m` of the table's centre in x and y, at any yaw."""
-    return SimRobot(LiftSimulation(half_width_m, image_height, image_width), clock)
+    """A Lift robot whose cube starts within `half_width_m` of the table's centre in x and y, at any yaw.
+
+    `image_stream` makes the rendered image a stream too.
+    """
+    return SimRobot(LiftSimulation(half_width_m, image_height, image_width), clock, image_stream=image_stream)
 
 
 class LiftSimulation:
@@ -67,7 +74,7 @@ class LiftSimulation:
         self._data: mujoco.MjData = self._env.sim.data._data
         self.substep_ns: Nanoseconds = round(self._model.opt.timestep * 1e9)
         self._arm = self._env.robots[0]
-        self._image_size = (image_height, image_width)
+        self.image_size = (image_height, image_width)
         self._renderer: PlainRenderer | None = None
         self.reset(0)
 
@@ -161,7 +168,7 @@ class LiftSimulation:
 
     def render(self, camera: str = default_camera) -> NDArray[np.uint8]:
         if self._renderer is None:
-            self._renderer = PlainRenderer(self._model, *self._image_size, hide_collision_group=True)
+            self._renderer = PlainRenderer(self._model, *self.image_size, hide_collision_group=True)
         return self._renderer.render(self._data, camera)
 
     def close(self) -> None:

@@ -1,4 +1,7 @@
-"""Lift demonstrations that robosuite or robomimic stored as flat simulator states, as streams of the `lift` task.
+"""Lift demonstrations that robosuite or robomimic stored, as streams of the `lift` task.
+
+Flat simulator states come first: they give every stream exactly, and where to begin a replay. Files without them have
+observations (`obs/`), which the functions `recorded_*` put into the task's own terms.
 
 The stored model of an older robosuite does not compile any more (some of its meshes are gone), so only the names and
 types of its joints are read from it; the present robot, whose kinematics are the same to 1e-6 m, is posed by them.
@@ -14,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robopolicy import rotation
-from robopolicy.dataset.importers.robosuite_hdf5 import Demonstration, DemonstrationStreams, ReadStreams
+from robopolicy.dataset.importers.arrays import Arrays
+from robopolicy.dataset.importers.robosuite_hdf5 import Demonstration, DemonstrationStreams, ReadStreams, hand_pose
 from robopolicy.errors import DatasetError
 from sim.lift import RATE_HZ, LiftSimulation
 
@@ -22,11 +26,27 @@ Array = NDArray[np.float64]
 Layout = dict[str, tuple[slice, slice]]
 
 _WIDTHS = {"free": (7, 6), "ball": (4, 3)}
+_SITE_IN_HAND = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+"""Rotation of the grip site, which our actions move, in the Panda's hand, whose quaternion robosuite records."""
 
 
 def state_reader() -> ReadStreams:
     """Makes streams of a demonstration's states; raises DatasetError when they are not those of a Panda with a cube."""
     return partial(read_streams, LiftSimulation())
+
+
+def recorded_pose(arrays: Arrays) -> Array:
+    """[T, 9] position and 6-D rotation of the grip site, from the hand's pose in `obs/`."""
+    hand = hand_pose(arrays)
+    site = rotation.to_matrix(hand[:, 3:], "rotation_6d") @ _SITE_IN_HAND
+    return np.concatenate([hand[:, :3], rotation.from_matrix(site, "rotation_6d")], axis=-1)
+
+
+def recorded_cube_rotation(arrays: Arrays) -> Array:
+    """[T, 6] 6-D rotation of the cube: robomimic's `object` is its position, its quaternion (x, y, z, w), and more."""
+    if "object" not in arrays:
+        raise DatasetError(f"obs/ has no 'object', there are {sorted(arrays)}")
+    return rotation.convert(np.roll(arrays["object"][:, 3:7], 1, axis=-1), "quaternion", "rotation_6d")
 
 
 def read_streams(simulation: LiftSimulation, demonstration: Demonstration) -> DemonstrationStreams:

@@ -53,9 +53,9 @@ _KEYPOINTS_IN_BLOCK = np.array(
 """[9, 2] px, least squares over the public demonstrations: points that their authors drew on the T once."""
 
 
-def make_robot(image_size: int = 96, clock: Clock | None = None) -> SimRobot:
-    """A Push-T robot; `image_size` is the side of a rendered image in px."""
-    return SimRobot(PushTSimulation(image_size), clock)
+def make_robot(image_size: int = 96, image_stream: bool = False, clock: Clock | None = None) -> SimRobot:
+    """A Push-T robot; `image_size` is the side of a rendered image in px, `image_stream` makes it a stream too."""
+    return SimRobot(PushTSimulation(image_size), clock, image_stream=image_stream)
 
 
 def keypoints_from_pose(block_pose: ArrayLike) -> Array:
@@ -81,6 +81,7 @@ class PushTSimulation:
 
     def __init__(self, image_size: int = 96) -> None:
         self.spec = _spec()
+        self.image_size = (image_size, image_size)
         self._env = PushTEnv(
             obs_type="state",
             render_mode="rgb_array",

@@ -36,9 +36,9 @@ _WORKSPACE_M = 0.3
 _MODEL_FILE = Path(__file__).parent / "assets" / "reach.xml"
 
 
-def make_robot(image_size: int = 96, clock: Clock | None = None) -> SimRobot:
-    """A reach robot; `image_size` is the side of a rendered image in px."""
-    return SimRobot(ReachSimulation(image_size), clock)
+def make_robot(image_size: int = 96, image_stream: bool = False, clock: Clock | None = None) -> SimRobot:
+    """A reach robot; `image_size` is the side of a rendered image in px, `image_stream` makes it a stream too."""
+    return SimRobot(ReachSimulation(image_size), clock, image_stream=image_stream)
 
 
 class ReachSimulation:
@@ -52,7 +52,7 @@ class ReachSimulation:
         self._model = mujoco.MjModel.from_xml_path(str(_MODEL_FILE))
         self._data = mujoco.MjData(self._model)
         self.substep_ns: Nanoseconds = round(self._model.opt.timestep * 1e9)
-        self._image_size = image_size
+        self.image_size = (image_size, image_size)
         self._renderer: PlainRenderer | None = None
         self.reset(0)
 
@@ -90,7 +90,7 @@ class ReachSimulation:
 
     def render(self, camera: str = "top") -> NDArray[np.uint8]:
         if self._renderer is None:
-            self._renderer = PlainRenderer(self._model, self._image_size, self._image_size)
+            self._renderer = PlainRenderer(self._model, *self.image_size)
         return self._renderer.render(self._data, camera)
 
     def close(self) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import atexit
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import mujoco
@@ -43,9 +44,11 @@ class PlainRenderer:
         self._options.geomgroup[_COLLISION_GROUP] = not hide_collision_group
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._context = probe_gl().context_class()(width, height)
-        self._context.make_current()
-        self._drawing = _drawing_context(model, height, width)
+        backend = probe_gl()
+        with _errors_named(f"{backend.name} cannot draw images of {width}x{height} px"):
+            self._context = backend.context_class()(width, height)
+            self._context.make_current()
+            self._drawing = _drawing_context(model, height, width)
         self._free = weakref.finalize(self, _free, self._context, self._drawing)
         self._free.atexit = False
         atexit.register(self._free)  # after MuJoCo's own registration, so that it runs before the display is gone
@@ -54,16 +57,18 @@ class PlainRenderer:
         """[H, W, 3] RGB of the present joint positions, seen from the model's camera of that name.
 
         Only positions that follow from the joints are brought up to date: the physics goes on as if nobody had looked.
+        Raises RenderingError for an unknown camera, or when GL fails.
         """
         self._camera.fixedcamid = self._camera_id(camera)
         for update in (mujoco.mj_kinematics, mujoco.mj_comPos, mujoco.mj_camlight):
             update(self._model, data)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(self._model, data, self._options, None, self._camera, everything, self._scene)
-        self._context.make_current()
-        mujoco.mjr_render(self._rectangle, self._scene, self._drawing)
         upside_down = np.empty((self._rectangle.height, self._rectangle.width, 3), dtype=np.uint8)
-        mujoco.mjr_readPixels(upside_down, None, self._rectangle, self._drawing)
+        with _errors_named(f"camera '{camera}' could not be drawn"):
+            self._context.make_current()
+            mujoco.mjr_render(self._rectangle, self._scene, self._drawing)
+            mujoco.mjr_readPixels(upside_down, None, self._rectangle, self._drawing)
         return np.ascontiguousarray(upside_down[::-1])
 
     def close(self) -> None:
@@ -77,6 +82,15 @@ class PlainRenderer:
             names = [self._model.camera(index).name for index in range(self._model.ncam)]
             raise RenderingError(f"the model has no camera '{name}', there are {names}")
         return int(number)
+
+
+@contextmanager
+def _errors_named(what: str) -> Iterator[None]:
+    """Whatever MuJoCo, PyOpenGL or a driver raise inside as RenderingError: each back end has its own errors."""
+    try:
+        yield
+    except Exception as error:
+        raise RenderingError(f"{what} ({type(error).__name__}: {error})") from error
 
 
 def _drawing_context(model: mujoco.MjModel, height: int, width: int) -> mujoco.MjrContext:

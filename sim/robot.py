@@ -7,6 +7,7 @@ that makes the physics pass, time stamps, sequence numbers and the hold after a 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 from robopolicy.control.clock import Clock, SimClock
 from robopolicy.control.robot import Observation, Outcome, Sample, StopReason
 from robopolicy.errors import ConfigError, RenderingError
-from robopolicy.spec import Nanoseconds, RobotSpec
+from robopolicy.spec import ArraySpec, Nanoseconds, Part, RobotSpec
+
+IMAGE = "image"
+"""The stream of a simulated camera."""
 
 
 class Simulation(Protocol):
@@ -26,7 +30,8 @@ class Simulation(Protocol):
         spec: streams, action and rate.
         substep_ns: physics time of one `substep`; a control period is a whole number of them.
         cameras: names that `render` knows.
-        default_camera: the one for videos.
+        default_camera: the one for videos and for the image stream.
+        image_size: height and width of a rendered image in px.
     """
 
     @property
@@ -40,6 +45,9 @@ class Simulation(Protocol):
 
     @property
     def default_camera(self) -> str: ...
+
+    @property
+    def image_size(self) -> tuple[int, int]: ...
 
     def reset(self, seed: int) -> None:
         """A new episode that depends on `seed` alone, bit for bit. The target is the present pose."""
@@ -81,10 +89,13 @@ class SimRobot:
         simulation: the world that this robot owns from now on.
         clock: without one, simulated time that runs as fast as the computer can; with a wall clock, the physics keeps
             pace with it (`PacedClock`).
+        image_stream: also observe the default camera, as the stream `image`, [H, W, 3] uint8 RGB. Every observation is
+            then a rendering, and raises RenderingError without a GL back end.
     """
 
-    def __init__(self, simulation: Simulation, clock: Clock | None = None) -> None:
+    def __init__(self, simulation: Simulation, clock: Clock | None = None, *, image_stream: bool = False) -> None:
         self.simulation = simulation
+        self._spec = _with_image(simulation.spec, simulation.image_size) if image_stream else simulation.spec
         physics = SimClock(simulation.substep_ns, simulation.substep)
         self._clock = PacedClock(physics, clock) if clock is not None else physics
         self._held: StopReason | None = None
@@ -96,7 +107,7 @@ class SimRobot:
 
     @property
     def spec(self) -> RobotSpec:
-        return self.simulation.spec
+        return self._spec
 
     @property
     def clock(self) -> Clock:
@@ -104,7 +115,7 @@ class SimRobot:
 
     @property
     def default_camera(self) -> str:
-        """The camera for videos."""
+        """The camera for videos and for the image stream."""
         return self.simulation.default_camera
 
     def start(self) -> None:
@@ -127,6 +138,8 @@ class SimRobot:
         now_ns = self._physics_ns
         if self._newest is None or self._stamp_ns(self._newest) != now_ns:
             values = self.simulation.observe()
+            if IMAGE in self._spec.observations:
+                values[IMAGE] = self.simulation.render(self.simulation.default_camera)
             samples = {name: Sample(value, now_ns, self._sequence) for name, value in values.items()}
             self._newest = MappingProxyType(samples)
             self._sequence += 1
@@ -165,6 +178,7 @@ class SimRobot:
         self._since_ns = self._physics_ns
 
     def health(self) -> Mapping[str, object]:
+        """`state` (running or holding), `reason` of a hold, `since_ns`, and how many commands came or were ignored."""
         return {
             "state": "running" if self._held is None else "holding",
             "reason": None if self._held is None else self._held.value,
@@ -190,6 +204,11 @@ class SimRobot:
     @staticmethod
     def _stamp_ns(observation: Observation) -> Nanoseconds:
         return next(iter(observation.values())).time_ns
+
+
+def _with_image(spec: RobotSpec, size: tuple[int, int]) -> RobotSpec:
+    image = ArraySpec((*size, 3), "uint8", parts=(Part("rgb", 3, "image"),))
+    return replace(spec, observations={**spec.observations, IMAGE: image})
 
 
 class PacedClock:

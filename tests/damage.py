@@ -29,6 +29,16 @@ def corrupt(path: Path, array: str = "action") -> None:
     path.write_bytes(bytes(data))
 
 
+def remove_array(path: Path, array: str) -> None:
+    """Writes the file again without an array, checksums and all."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist() if not name.startswith(f"{array}/")}
+    path.unlink()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
 def put_nan(path: Path, array: str, row: int) -> None:
     """Writes the file again with NaN in one row of an array, checksums and all."""
     episode = Episode(path)

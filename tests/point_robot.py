@@ -114,5 +114,34 @@ class BrokenRobot(PointRobot):
         super().command(action, time_ns)
 
 
+class BlindRobot(PointRobot):
+    """Its display goes away on the second picture."""
+
+    _pictures = 0
+
+    def render(self, camera: str) -> NDArray[np.uint8]:
+        self._pictures += 1
+        if self._pictures > 1:
+            raise OSError("the display went away")
+        return super().render(camera)
+
+
+class ResizingRobot(PointRobot):
+    """Its pictures change their size."""
+
+    _pictures = 0
+
+    def render(self, camera: str) -> NDArray[np.uint8]:
+        self._pictures += 1
+        return super().render(camera) if self._pictures < 3 else np.zeros((20, 20, 3), dtype=np.uint8)
+
+
+class WrongFilmRobot(PointRobot):
+    """Its pictures are none."""
+
+    def render(self, camera: str) -> NDArray[np.uint8]:
+        return None  # type: ignore[return-value]
+
+
 def unbuildable_robot() -> PointRobot:
     raise ConfigError("controller 'joint' is unknown, expected 'pose'")

@@ -12,6 +12,17 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 NO_GL = {"MUJOCO_GL": "glfw", "DISPLAY": "", "WAYLAND_DISPLAY": ""}
 """An environment in which no GL back end works: a window system that is not there."""
 
+TINY = (
+    "training.steps=20",
+    "training.batch_size=32",
+    "training.warmup_steps=2",
+    "training.precision=32-true",
+    "net.width=32",
+    "net.blocks=1",
+    "held_out=0.2",
+)
+"""A training that takes a second."""
+
 
 def run_script(
     name: str, *arguments: str, cwd: Path, environment: Mapping[str, str] | None = None

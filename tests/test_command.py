@@ -12,7 +12,7 @@ import pytest
 from omegaconf import DictConfig
 
 from robopolicy import configuration
-from robopolicy.command import Run, command, write_json
+from robopolicy.command import Run, command
 from robopolicy.errors import DatasetError
 
 
@@ -108,20 +108,3 @@ def test_a_bug_keeps_its_traceback(script: Callable[..., None]) -> None:
 def test_hydra_shows_the_configuration(script: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     script(fails, "--cfg", "job", "salt=7")
     assert "salt: 7" in capsys.readouterr().out
-
-
-class TestWriteJson:
-    def test_nothing_half_written_is_left(self, tmp_path: Path) -> None:
-        path = tmp_path / "deep" / "result.json"
-        write_json(path, {"a": 1})
-        for broken in ({"a": float("nan")}, {"a": np.array([1.0, np.inf])}, {"a": object()}):
-            with pytest.raises((ValueError, TypeError)):
-                write_json(path, broken)
-        assert json.loads(path.read_text()) == {"a": 1}
-        assert list(path.parent.iterdir()) == [path]
-
-    def test_arrays_scalars_and_paths_become_plain(self, tmp_path: Path) -> None:
-        data = {"p": Path("a/b"), "i": np.int64(3), "b": np.bool_(True), "one": np.array([2.5]), "m": np.eye(2)}
-        write_json(tmp_path / "x.json", data)
-        read = json.loads((tmp_path / "x.json").read_text())
-        assert read == {"p": "a/b", "i": 3, "b": True, "one": [2.5], "m": [[1.0, 0.0], [0.0, 1.0]]}

@@ -47,6 +47,7 @@ class DamagedFileError(Exception):
 
 
 def identity_of(path: Path) -> Identity:
+    """Of the file that has the name `path` now. Raises OSError when there is none."""
     stat = path.stat()
     return Identity(stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
@@ -56,7 +57,7 @@ def read_members(path: Path) -> dict[str, Member]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, struct.error, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error, EOFError) as error:
         raise DamagedFileError(f"{error}".lower() or "not a zip file") from error
     for info in infos:
         if info.compress_type != zipfile.ZIP_STORED:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from robopolicy.dataset.codecs import ChunkCodec, codec_of
@@ -192,6 +192,13 @@ def check_same_spec(expected: RobotSpec, found: RobotSpec, who: str, whom: str) 
     check_fits(expected, found, who=who, whom=whom)
     if more := sorted(set(found.observations) - set(expected.observations)):
         raise SpecError(f"{who} does not fit {whom}: it has no stream {more}, only {sorted(expected.observations)}")
+
+
+def joined_versions(found: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Each name with all its versions, as in {"simulator": "1.0 and 2.0"}."""
+    several = list(found)
+    names = sorted({name for versions in several for name in versions})
+    return {name: " and ".join(sorted({versions[name] for versions in several if name in versions})) for name in names}
 
 
 def _chunk_codecs(spec: RobotSpec, codecs: Mapping[str, str]) -> dict[str, ChunkCodec]:

@@ -11,12 +11,22 @@ from pathlib import Path
 import numpy as np
 
 from robopolicy.dataset.creation import Progress, complete_or_nothing
-from robopolicy.dataset.dataset import Dataset, check_same_spec
+from robopolicy.dataset.dataset import Dataset, check_same_spec, joined_versions
 from robopolicy.dataset.episode import Episode
-from robopolicy.dataset.layout import ACTION, OBSERVATION, TIME_NS, episode_name, episode_number
+from robopolicy.dataset.layout import (
+    ACTION,
+    ACTION_REQUESTED,
+    OBSERVATION,
+    OBSERVATION_SEQUENCE,
+    OBSERVATION_TIME_NS,
+    SOURCE,
+    TIME_NS,
+    episode_name,
+    episode_number,
+)
 from robopolicy.errors import DatasetError
 from robopolicy.files import sync_folder
-from robopolicy.spec import ArraySpec
+from robopolicy.spec import ArraySpec, RobotSpec
 
 DELETED_FOLDER = "deleted"
 
@@ -71,7 +81,7 @@ def merge(sources: Sequence[Path | str], out: Path | str, progress: Progress | N
         if first.task != other.task:
             raise DatasetError(f"'{first.path}' holds task '{first.task}', '{other.path}' task '{other.task}'")
     episodes = [episode for dataset in datasets for episode in dataset.episodes]
-    versions = _joined_versions(datasets)
+    versions = joined_versions([dataset.versions for dataset in datasets])
     with complete_or_nothing(out) as folder:
         Dataset.create(folder, spec=first.spec, task=first.task, versions=versions, codecs=first.codecs)
         for number, episode in enumerate(episodes):
@@ -104,15 +114,25 @@ def delete(path: Path | str, numbers: Iterable[int], confirm: bool = False) -> t
 
 
 def _verified_rows(episode: Episode, dataset: Dataset) -> int:
-    for name, spec in dataset.spec.observations.items():
-        _verify_array(episode, f"{OBSERVATION}/{name}", spec)
-    _verify_array(episode, ACTION, ArraySpec(dataset.spec.action.shape, "float64"))
+    expected = _expected_arrays(dataset.spec)
+    for name, spec in expected.items():
+        _verify_array(episode, name, spec)
     for name in episode.names:
-        if not name.startswith(f"{OBSERVATION}/"):
+        if name not in expected:
             episode.read(name)
     if np.any(np.diff(episode.read(TIME_NS)) <= 0):
         raise DatasetError(f"episode file '{episode.path}' has times that do not ascend")
     return episode.length
+
+
+def _expected_arrays(spec: RobotSpec) -> dict[str, ArraySpec]:
+    """What every episode has, whoever recorded it: one row of each."""
+    action, stamp = ArraySpec(spec.action.shape, "float64"), ArraySpec((), "int64")
+    arrays = {ACTION: action, ACTION_REQUESTED: action, SOURCE: ArraySpec((), "int32"), TIME_NS: stamp}
+    for name, stream in spec.observations.items():
+        arrays[f"{OBSERVATION}/{name}"] = stream
+        arrays[f"{OBSERVATION_TIME_NS}/{name}"] = arrays[f"{OBSERVATION_SEQUENCE}/{name}"] = stamp
+    return arrays
 
 
 def _verify_array(episode: Episode, name: str, spec: ArraySpec) -> None:
@@ -122,17 +142,11 @@ def _verify_array(episode: Episode, name: str, spec: ArraySpec) -> None:
             f"array '{name}' of '{episode.path}' has rows {found[1]} {found[0]}, "
             f"the dataset says {spec.dtype} {spec.shape}"
         )
-    if name not in episode.statistics:  # an image: one frame at a time
+    if spec.is_image:  # one frame at a time
         for row in range(episode.length):
             episode.frames(name, [row])
     elif not np.isfinite(episode.read(name)).all():
         raise DatasetError(f"array '{name}' of '{episode.path}' is not finite")
-
-
-def _joined_versions(datasets: Sequence[Dataset]) -> dict[str, str]:
-    names = {name for dataset in datasets for name in dataset.versions}
-    found = {name: sorted({d.versions[name] for d in datasets if name in d.versions}) for name in sorted(names)}
-    return {name: ", ".join(values) for name, values in found.items()}
 
 
 def _copy_synced(source: Path, target: Path) -> None:

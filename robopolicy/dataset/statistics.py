@@ -66,7 +66,7 @@ class HasStatistics(Protocol):
 def dataset_statistics(episodes: Sequence[HasStatistics]) -> dict[str, Statistics]:
     """Over all rows of `episodes`, keyed "action" and "observation/<name>" (images have none).
 
-    Raises DatasetError when there is no episode, or when an episode lacks a stream that another one has.
+    Raises DatasetError when there is no episode, or when an episode has other streams or shapes than the first.
     """
     if not episodes:
         raise DatasetError("no episodes, so there are no statistics; record or import some first")
@@ -74,6 +74,12 @@ def dataset_statistics(episodes: Sequence[HasStatistics]) -> dict[str, Statistic
     for episode in episodes:
         if different := names ^ set(episode.statistics):
             raise DatasetError(f"{getattr(episode, 'path', episode)} differs from the first episode in {different}")
+        for name, found in episode.statistics.items():
+            if found.low.shape != (expected := episodes[0].statistics[name].low.shape):
+                raise DatasetError(
+                    f"array '{name}' of {getattr(episode, 'path', episode)} has rows of shape {found.low.shape}, "
+                    f"those of the first episode have {expected}"
+                )
     return {name: Statistics.merge(episode.statistics[name] for episode in episodes) for name in sorted(names)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from robopolicy.dataset.dataset import Dataset
+from robopolicy.dataset.dataset import Dataset, joined_versions
 from robopolicy.dataset.episode import Episode
 from robopolicy.dataset.layout import ACTION, OBSERVATION, SOURCE
 from robopolicy.dataset.statistics import Statistics, dataset_statistics
@@ -114,7 +114,7 @@ def summarise(dataset: Dataset) -> DatasetSummary:
         sources=sum((_sources(episode) for episode in episodes), Counter()),
         size_bytes=sum(file.stat().st_size for file in files),
         unfinished=tuple(file.name for file in dataset.unfinished),
-        versions=_versions([dataset.versions, *(episode.metadata["versions"] for episode in episodes)]),
+        versions=joined_versions([dataset.versions, *(episode.metadata["versions"] for episode in episodes)]),
         statistics=dataset_statistics(episodes) if episodes else {},
     )
 
@@ -126,11 +126,6 @@ def _sources(episode: Episode) -> Counter[str]:
     codes, counts = np.unique(episode.read(SOURCE), return_counts=True)
     names = episode.attributes(SOURCE)["names"]
     return Counter({names[code]: int(count) for code, count in zip(codes.tolist(), counts, strict=True)})
-
-
-def _versions(found: list[Mapping[str, str]]) -> dict[str, str]:
-    names = sorted({name for versions in found for name in versions})
-    return {name: " and ".join(sorted({v[name] for v in found if name in v})) for name in names}
 
 
 def _described(array: ArraySpec, *, with_mode: bool) -> str:

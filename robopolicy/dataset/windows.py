@@ -69,7 +69,7 @@ class Windows:
         horizon: Tp, at least 1.
         decoding_threads: for images; None takes one a core.
 
-    Raises DatasetError for an unknown stream, no episode, or data that are not finite.
+    Raises DatasetError for an unknown stream, no episode, arrays of other shapes, or data that are not finite.
     """
 
     def __init__(
@@ -94,8 +94,10 @@ class Windows:
         self._stop = np.repeat(np.cumsum(lengths), lengths)
         self._start = self._stop - np.repeat(lengths, lengths)
         self._episode = np.repeat(np.arange(len(lengths)), lengths)
+        images = [name for name in observations if self._is_image(name)]
+        self._check_shapes([ACTION, *(f"{OBSERVATION}/{name}" for name in observations)], source)
         self._actions = self._concatenated(ACTION)
-        self._images = [name for name in observations if self._is_image(name)]
+        self._images = images
         small = [name for name in observations if name not in self._images]
         self._small = {name: self._concatenated(f"{OBSERVATION}/{name}") for name in small}
         self._threads = decoding_threads or os.cpu_count() or 1
@@ -147,6 +149,21 @@ class Windows:
     def _is_image(self, name: str) -> bool:
         """Small streams have statistics, images have none."""
         return f"{OBSERVATION}/{name}" not in self.episodes[0].statistics
+
+    def _check_shapes(self, names: Sequence[str], source: Dataset | Sequence[Episode]) -> None:
+        """Against the dataset's spec, or the first episode's where only episodes were given."""
+        first = self.episodes[0]
+        expected, who = {name: first.shape(name)[1:] for name in names}, f"'{first.path}'"
+        if isinstance(source, Dataset):
+            streams = {f"{OBSERVATION}/{name}": spec.shape for name, spec in source.spec.observations.items()}
+            expected, who = {**expected, ACTION: source.spec.action.shape, **streams}, f"dataset '{source.path}'"
+        for episode in self.episodes:
+            for name in names:
+                if (found := episode.shape(name)[1:]) != expected[name]:
+                    raise DatasetError(
+                        f"array '{name}' of episode file '{episode.path}' has rows of shape {found}, but {who} has "
+                        f"{expected[name]}; take the file out with data.py action=delete"
+                    )
 
     def _concatenated(self, name: str) -> NDArray[np.float32]:
         parts = []

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robopolicy.configuration import build
 from robopolicy.control.actor import Chunk
 from robopolicy.control.loop import EpisodeSummary
 from robopolicy.control.robot import SimulatedRobot, StopReason
 from robopolicy.errors import ConfigError
+from robopolicy.evaluation.robots import started_robot
 from robopolicy.evaluation.statistics import bootstrap_mean, wilson
 
 
@@ -36,10 +36,8 @@ class EpisodeJob:
     history_steps: int = 1
 
     def make_robot(self) -> SimulatedRobot:
-        robot = self.robot() if callable(self.robot) else build(self.robot)
-        if not isinstance(robot, SimulatedRobot):
-            raise ConfigError(f"an evaluation needs a simulated robot, {type(robot).__name__} has no reset and render")
-        return robot
+        """A started one. Raises ConfigError when it is no simulated robot."""
+        return started_robot(self.robot, "the evaluation")
 
 
 @dataclass(frozen=True)

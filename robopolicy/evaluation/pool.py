@@ -24,7 +24,8 @@ from robopolicy.evaluation.episodes import EpisodeJob
 from robopolicy.evaluation.slots import Order, Reply, Slot, sendable
 
 _COMMAND = "from robopolicy.evaluation.pool import serve; serve()"
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""What numerical libraries read, when they are imported, for their number of threads."""
 
 
 class EvaluationError(RobopolicyError):
@@ -104,7 +105,7 @@ class _Worker:
             [sys.executable, "-c", _COMMAND, str(descriptor)],
             pass_fds=[descriptor],
             stdin=subprocess.DEVNULL,
-            env=os.environ | dict.fromkeys(_THREADS, "1") | {"PYTHONPATH": paths},
+            env=os.environ | dict.fromkeys(THREAD_VARIABLES, "1") | {"PYTHONPATH": paths},
         )
         theirs.close()
 

@@ -32,7 +32,7 @@ def write_evaluation(
     settings: Mapping[str, object],
     spec: RobotSpec,
     training: Sequence[Mapping[str, float]] = (),
-    comparison: Comparison | None = None,
+    comparisons: Sequence[Comparison] = (),
     no_videos: str = "No videos were asked for.",
 ) -> Path:
     """Writes `folder/report.html` and returns its path.
@@ -46,7 +46,7 @@ def write_evaluation(
     """
     sections = [
         settings_section(results, settings),
-        *([comparison_section(comparison)] if comparison is not None else []),
+        *(comparison_section(comparison) for comparison in comparisons),
         *training_section(training),
         episodes_section(results),
         *rewards_section(results, spec.rate_hz),
@@ -76,6 +76,7 @@ def headline(results: Sequence[EpisodeResult], rate_hz: float) -> str:
 
 
 def settings_section(results: Sequence[EpisodeResult], settings: Mapping[str, object]) -> Section:
+    """The settings that were given, and which episodes were run."""
     seeds = [result.seed for result in results]
     in_a_row = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
     listed = f"{seeds[0]} to {seeds[-1]}" if in_a_row and len(seeds) > 1 else ", ".join(map(str, seeds))
@@ -83,12 +84,15 @@ def settings_section(results: Sequence[EpisodeResult], settings: Mapping[str, ob
 
 
 def comparison_section(comparison: Comparison) -> Section:
+    """Both success rates, the paired differences, and what may be claimed."""
+    named = f"reference {comparison.reference}".rstrip()
     rows = {
         "this run": comparison.success_a,
-        "reference": comparison.success_b,
+        named: comparison.success_b,
         "difference of success": comparison.success,
         "difference of the best reward": comparison.max_reward,
         "solved by one alone": f"{comparison.discordant[0]} by this run, {comparison.discordant[1]} by the reference",
+        "p-value of equal success": comparison.test,
         "verdict": comparison.verdict,
     }
     return Section("Comparison on the same seeds", page.table(rows))
@@ -105,6 +109,7 @@ def training_section(records: Sequence[Mapping[str, float]]) -> list[Section]:
 
 
 def episodes_section(results: Sequence[EpisodeResult]) -> Section:
+    """A bar for each episode, and why some were stopped."""
     caption = "Every episode by seed: its length, and whether it succeeded (green) or not (red, hatched)."
     stops = Counter(_stop(result) for result in results if result.summary.stop is not None)
     body = page.picture(pictures.episode_strip(results), caption)
@@ -123,6 +128,7 @@ def rewards_section(results: Sequence[EpisodeResult], rate_hz: float) -> list[Se
 
 
 def videos_section(results: Sequence[EpisodeResult], otherwise: str) -> Section:
+    """The videos and every reason why one is missing; the sentence `otherwise` where there is neither."""
     filmed = [
         page.video(result.video, f"seed {result.seed}: {_outcome(result)}", good=result.success)
         for result in results

@@ -16,7 +16,7 @@ from robopolicy.control.actor import Chunk
 from robopolicy.control.filter import ActionFilter
 from robopolicy.control.loop import Ask, EpisodeSummary, Tick, episode
 from robopolicy.control.robot import Outcome, SimulatedRobot
-from robopolicy.errors import RenderingError
+from robopolicy.errors import RenderingError, RobopolicyError
 from robopolicy.evaluation.episodes import EpisodeJob, EpisodeResult, Trace
 from robopolicy.evaluation.video import VideoWriter
 from robopolicy.spec import Nanoseconds
@@ -80,7 +80,6 @@ class Slot:
     def _started_robot(self) -> SimulatedRobot:
         if self._robot is None:
             self._robot = self._job.make_robot()
-            self._robot.start()
         return self._robot
 
 
@@ -158,7 +157,10 @@ class _SentActions:
 
 
 class _Film:
-    """One frame a tick until the camera fails; a failure is kept as a sentence and ends the film, not the episode."""
+    """One frame a tick until camera or encoder fail; the sentence is kept, and the film ends, not the episode.
+
+    A simulator's drawing can raise errors of many libraries (GL, pygame, FFmpeg), so here any error is one.
+    """
 
     def __init__(self, robot: SimulatedRobot, camera: str | None) -> None:
         self._robot = robot
@@ -176,12 +178,22 @@ class _Film:
             if self._writer is None:
                 self._writer = VideoWriter(frame.shape[1], frame.shape[0], self._robot.spec.rate_hz)
             self._writer.add(frame)
-        except RenderingError as error:
-            self._error = str(error)
+        except Exception as error:
+            self._error = _sentence(error)
 
     def finish(self) -> tuple[bytes | None, str | None]:
-        video = self._writer.finish() if self._writer is not None else None
+        """The video, or None and why there is none."""
+        video = None
+        try:
+            if self._writer is not None:
+                video = self._writer.finish()
+        except Exception as error:
+            self._error = self._error or _sentence(error)
         return (video, None) if self._error is None else (None, self._error)
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, RobopolicyError) else f"filming failed: {type(error).__name__}: {error}"
 
 
 def sendable(replies: Mapping[int, Reply]) -> dict[int, Reply]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -33,13 +35,14 @@ class VideoWriter:
         self._padding = ((0, height % 2), (0, width % 2), (0, 0))
         self._av = _import_av()
         self._buffer = io.BytesIO()
-        self._container = self._av.open(self._buffer, "w", format="mp4")
         encoder = _encoder(self._av)
         rate = Fraction(rate_hz).limit_denominator(1001)
-        self._stream = self._container.add_stream(encoder, rate=rate, options=dict(_OPTIONS.get(encoder, {})))
-        self._stream.width, self._stream.height = width + width % 2, height + height % 2
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.thread_count = 1
+        with self._errors_named(f"to begin with {encoder}"):
+            self._container = self._av.open(self._buffer, "w", format="mp4")
+            self._stream = self._container.add_stream(encoder, rate=rate, options=dict(_OPTIONS.get(encoder, {})))
+            self._stream.width, self._stream.height = width + width % 2, height + height % 2
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.thread_count = 1
 
     def add(self, frame: NDArray[np.uint8]) -> None:
         """Appends one RGB frame [H, W, 3]."""
@@ -47,16 +50,23 @@ class VideoWriter:
             raise RenderingError(f"a video frame is {frame.dtype} {frame.shape}, expected uint8 {(*self._size, 3)}")
         padded = np.pad(frame, self._padding, mode="edge") if any(sum(self._padding, ())) else frame
         picture = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
-        try:
+        with self._errors_named(f"a frame of {frame.shape}"):
             self._container.mux(self._stream.encode(picture))
-        except self._av.error.FFmpegError as error:
-            raise RenderingError(f"the video encoder refused a frame of {frame.shape}: {error}") from error
 
     def finish(self) -> bytes:
-        """The whole file. Nothing can be added after this."""
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
+        """The whole file. Nothing can be added after this. Raises RenderingError when the encoder fails."""
+        with self._errors_named("to finish"):
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
         return self._buffer.getvalue()
+
+    @contextmanager
+    def _errors_named(self, what: str) -> Iterator[None]:
+        """Whatever PyAV raises inside (FFmpeg's errors are also OSError, ValueError and others) as RenderingError."""
+        try:
+            yield
+        except (self._av.error.FFmpegError, OSError, ValueError, RuntimeError) as error:
+            raise RenderingError(f"the video encoder refused {what}: {error}") from error
 
 
 def _import_av() -> Any:

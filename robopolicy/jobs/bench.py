@@ -19,6 +19,8 @@ def bench(config: DictConfig, run: Run) -> Mapping[str, Any]:
     benchmarks = plain(config.benchmarks)
     if config.name not in benchmarks:
         raise ConfigError(f"name={config.name} is no benchmark, there are: {', '.join(benchmarks)}")
+    if config.device != "cpu" and "device" not in benchmarks[config.name]:
+        raise ConfigError(f"name={config.name} computes on no device, leave out device={config.device}")
     figures = build(benchmarks[config.name])
     run.say(json.dumps(figures, indent=2))
     return {"name": config.name, "cores": os.cpu_count(), "figures": figures}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,32 @@ from robopolicy.control.loop import EpisodeSummary, episode, run_episode
 from robopolicy.control.robot import SimulatedRobot
 from robopolicy.dataset.dataset import DATASET_FILE, Dataset
 from robopolicy.errors import ConfigError, DatasetError
-from robopolicy.jobs.task import make_robot, robot_spec
+from robopolicy.evaluation.pool import THREAD_VARIABLES
+from robopolicy.jobs.seeds import DEMONSTRATION, RANGES
+from robopolicy.jobs.task import codecs_of, make_robot, robot_spec
+from robopolicy.spec import RobotSpec
 
-DEMONSTRATION_SEEDS = range(0, 5000)
 _MOST_FAILURES = 0.5
+
+
+@dataclass(frozen=True)
+class Target:
+    """The dataset that the worker processes write into; each opens it for itself.
+
+    Attributes:
+        versions: what simulates now; the new episodes carry them.
+        codecs: of image streams; None takes those that the dataset has.
+    """
+
+    path: Path
+    versions: Mapping[str, str]
+    codecs: Mapping[str, str] | None
+
+    def open(self, task: Mapping[str, Any], spec: RobotSpec) -> Dataset:
+        """The dataset, made if need be. Raises SpecError or DatasetError when it does not fit the task."""
+        return Dataset.open_or_create(
+            self.path, spec=spec, task=task["name"], versions=self.versions, codecs=self.codecs
+        )
 
 
 @dataclass(frozen=True)
@@ -49,40 +73,44 @@ def collect(config: DictConfig, run: Run) -> Mapping[str, Any]:
         raise ConfigError(
             f"task '{task['name']}' has no scripted expert: import demonstrations with data.py action=import"
         )
-    path = Path(config.data)
+    path = Path(config.out)
+    target = Target(path, build(task["versions"]), codecs_of(config))
     existing = Dataset.open(path) if (path / DATASET_FILE).exists() else None
     present, next_number = (len(existing.episodes), existing.next_number()) if existing else (0, 0)
     missing = max(int(config.episodes) - present, 0) if config.more is None else int(config.more)
     first = max(int(config.seed), next_number)
     _check_seeds(range(first, first + missing))
-    Dataset.open_or_create(path, spec=robot_spec(task), task=task["name"], versions=build(task["versions"]))
-    attempts: list[Attempt] = []
+    target.open(task, robot_spec(task))
+    made: list[Attempt] = []
     with run.progress(f"collecting {task['name']}", missing) as advance:
-        for attempt in _attempts(task, path, missing, first, int(config.workers)):
-            attempts.append(attempt)
-            advance(int(attempt.kept), note=f"{sum(not a.kept for a in attempts)} failed")
-    kept = [attempt for attempt in attempts if attempt.kept]
+        for attempt in attempts(task, target, missing, first, int(config.workers)):
+            made.append(attempt)
+            advance(int(attempt.kept), note=f"{sum(not a.kept for a in made)} failed")
+    kept = [attempt for attempt in made if attempt.kept]
     steps = sum(attempt.summary.steps for attempt in kept)
     run.say(
         f"{path}: {present + len(kept)} episodes, {len(kept)} of them new ({steps} steps), "
-        f"{len(attempts) - len(kept)} attempts failed and were discarded"
+        f"{len(made) - len(kept)} attempts failed and were discarded"
     )
     return {
         "data": str(path),
         "episodes": present + len(kept),
         "new_episodes": len(kept),
         "new_steps": steps,
-        "failed_attempts": len(attempts) - len(kept),
+        "failed_attempts": len(made) - len(kept),
         "counters": _total([attempt.summary.counters for attempt in kept]),
     }
 
 
-def _attempts(task: Mapping[str, Any], path: Path, wanted: int, first: int, workers: int) -> Iterator[Attempt]:
+def attempts(task: Mapping[str, Any], target: Target, wanted: int, first: int, workers: int) -> Iterator[Attempt]:
     """Attempts in waves: each has as many as are still missing, so the seeds tried do not depend on who is faster."""
     failures, number = 0, first
-    arguments = (dict(task), path)
+    arguments = (dict(task), target)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(workers, 1), context, initializer=_Worker.begin, initargs=arguments) as pool:
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(max(workers, 1), context, initializer=_Worker.begin, initargs=arguments) as pool,
+    ):
         while wanted > 0:
             numbers = range(number, number + wanted)
             _check_seeds(numbers)
@@ -98,24 +126,41 @@ def _attempts(task: Mapping[str, Any], path: Path, wanted: int, first: int, work
 
 
 def _check_seeds(numbers: Sequence[int]) -> None:
-    if numbers and numbers[-1] not in DEMONSTRATION_SEEDS:
+    allowed = RANGES[DEMONSTRATION]
+    if numbers and numbers[-1] not in allowed:
         raise ConfigError(
-            f"episode {numbers[-1]} is no demonstration seed (0 to {DEMONSTRATION_SEEDS[-1]}): "
+            f"episode {numbers[-1]} is no demonstration seed (0 to {allowed[-1]}): "
             f"the seeds above are for tuning and results"
         )
 
 
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that begin meanwhile compute on one thread: the variables are there before they import anything."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 class _Worker:
-    """A process with one robot that makes attempts."""
+    """A process with one robot that makes attempts; the robot is closed when the process ends."""
 
     _task: Mapping[str, Any]
     _robot: SimulatedRobot
     _dataset: Dataset
 
     @classmethod
-    def begin(cls, task: Mapping[str, Any], path: Path) -> None:
-        os.environ["OMP_NUM_THREADS"] = "1"
-        cls._task, cls._robot, cls._dataset = task, make_robot(task), Dataset.open(path)
+    def begin(cls, task: Mapping[str, Any], target: Target) -> None:
+        cls._task, cls._robot = task, make_robot(task)
+        atexit.register(cls._robot.close)
+        cls._dataset = target.open(task, cls._robot.spec)
 
     @classmethod
     def attempt(cls, number: int) -> Attempt:

@@ -14,11 +14,18 @@ from robopolicy.configuration import build, plain
 from robopolicy.dataset.creation import Progress
 from robopolicy.dataset.dataset import Dataset
 from robopolicy.dataset.edit import delete, merge, verify
+from robopolicy.dataset.importers.arrays import Extract
 from robopolicy.dataset.importers.diffusion_policy import import_diffusion_policy
-from robopolicy.dataset.importers.robosuite_hdf5 import import_robosuite_hdf5
+from robopolicy.dataset.importers.robosuite_hdf5 import (
+    ReadStreams,
+    import_robosuite_hdf5,
+    states_or_observations,
+    streams_from_observations,
+)
 from robopolicy.dataset.summary import summarise
 from robopolicy.errors import ConfigError, DatasetError
-from robopolicy.jobs.task import robot_spec
+from robopolicy.jobs.task import codecs_of, robot_spec
+from robopolicy.spec import RobotSpec
 
 _FORMATS = {"diffusion_policy": (".zarr", ".zarr.zip"), "robosuite_hdf5": (".hdf5", ".h5")}
 
@@ -28,7 +35,7 @@ def data(config: DictConfig, run: Run) -> Mapping[str, Any]:
     if config.action not in _ACTIONS:
         raise ConfigError(f"action={config.action} is unknown, expected one of {', '.join(_ACTIONS)}")
     work, options = _ACTIONS[config.action]
-    for name in ("source", "task", "format", "episodes", "confirm"):
+    for name in ("source", "task", "format", "codecs", "episodes", "confirm"):
         if config[name] not in (None, False) and name not in options:
             raise ConfigError(f"action={config.action} takes no {name}=..., leave it out")
     return {"action": config.action, **work(config, run)}
@@ -71,14 +78,26 @@ def _import(config: DictConfig, run: Run) -> Mapping[str, Any]:
         "spec": robot_spec(task),
         "task": task["name"],
         "versions": {"imported from": f"{kind} {source.name}"},
+        "codecs": codecs_of(config),
     }
     with _progress(run, f"importing {source.name}") as progress:
         if kind == "diffusion_policy":
-            streams = {name: build(entry) if isinstance(entry, Mapping) else entry for name, entry in how.items()}
-            dataset = import_diffusion_policy(source, config.data, streams=streams, progress=progress, **common)
+            dataset = import_diffusion_policy(source, config.data, streams=_built(how), progress=progress, **common)
         else:
-            dataset = import_robosuite_hdf5(source, config.data, read_streams=build(how), progress=progress, **common)
+            read = _stream_reader(how, common["spec"])
+            dataset = import_robosuite_hdf5(source, config.data, read_streams=read, progress=progress, **common)
     return _said(run, dataset, f"imported from {source}")
+
+
+def _built(streams: Mapping[str, Any]) -> dict[str, Extract]:
+    """Where each stream comes from: functions are built, names stay."""
+    return {name: build(entry) if isinstance(entry, Mapping) else entry for name, entry in streams.items()}
+
+
+def _stream_reader(how: Mapping[str, Any], spec: RobotSpec) -> ReadStreams:
+    """Reads the task's streams from simulator states where a demonstration has them, else from its `obs/`."""
+    observed = streams_from_observations(spec, _built(how["observations"]), build(how["pose"]))
+    return states_or_observations(build(how["states"]), observed)
 
 
 def _merge(config: DictConfig, run: Run) -> Mapping[str, Any]:
@@ -106,7 +125,7 @@ _Work = Callable[[DictConfig, Run], Mapping[str, Any]]
 _ACTIONS: Mapping[str, tuple[_Work, tuple[str, ...]]] = {
     "info": (_info, ()),
     "verify": (_verify, ()),
-    "import": (_import, ("source", "task", "format")),
+    "import": (_import, ("source", "task", "format", "codecs")),
     "merge": (_merge, ("source",)),
     "delete": (_delete, ("episodes", "confirm")),
 }

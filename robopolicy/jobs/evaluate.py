@@ -16,11 +16,12 @@ from robopolicy.actors.policy import PolicyActor
 from robopolicy.command import Run
 from robopolicy.configuration import build, plain
 from robopolicy.errors import ConfigError
-from robopolicy.evaluation.comparison import compare
-from robopolicy.evaluation.episodes import EpisodeJob, EpisodeResult, load_results, results_json
+from robopolicy.evaluation.comparison import Comparison, Reference, compare_all, load_reference
+from robopolicy.evaluation.episodes import EpisodeJob, EpisodeResult, results_json
 from robopolicy.evaluation.lockstep import evaluate
 from robopolicy.evaluation.report import write_evaluation
 from robopolicy.evaluation.statistics import bootstrap_mean, wilson
+from robopolicy.jobs.seeds import DEMONSTRATION, kinds_of
 from robopolicy.jobs.train import CONFIG_FILE
 from robopolicy.policies.generative import GenerativePolicy
 from robopolicy.policies.policy import PolicyModule
@@ -37,13 +38,18 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     trained, seeds = Path(config.run), range(int(config.seed), int(config.seed) + int(config.episodes))
     if not seeds:
         raise ConfigError(f"episodes={config.episodes} leaves nothing to evaluate, expected at least 1")
-    reference = load_results(Path(config.against)) if config.against else None
-    policy, description = checkpoint.load(trained)
+    checkpoint.newest(trained)  # a run that is none is the first thing to be said
     task = _task(config, trained)
+    references = _references(config, task["name"], seeds)
+    policy, description = checkpoint.load(trained)
     sampler = _choose_sampler(policy, config)
     job = EpisodeJob(task["robot"], int(task["max_steps"]), task["step_limits"], policy.horizon.observation_steps)
     spec = _fitting_spec(job, policy, trained, task["name"])
     actor = PolicyActor(policy, seed=int(config.noise_seed), batch_size=int(config.slots))
+    if DEMONSTRATION in (kinds := kinds_of(seeds)):
+        run.say(
+            f"warning: demonstration seeds are among {seeds[0]} to {seeds[-1]}, so this says nothing about new ones"
+        )
     began = time.perf_counter()
     results = _run_episodes(config, run, job, list(seeds), actor)
     settings = {
@@ -51,35 +57,38 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         "run": str(trained),
         "checkpoint": f"step {description.step}, averaged weights",
         "sampler": sampler,
+        "seeds": " and ".join(kinds),
         "slots": int(config.slots),
         "noise seed": int(config.noise_seed),
         "training seed": description.seed,
         "dataset": f"{description.dataset['episodes']} episodes, {description.dataset['fingerprint'][:12]}",
-        "simulator": ", ".join(f"{name} {version}" for name, version in description.dataset["versions"].items()),
-        "versions": ", ".join(f"{name} {version}" for name, version in checkpoint.versions().items()),
+        "dataset made with": _listed(description.dataset["versions"]),
+        "simulator": _listed(build(task["versions"])),
+        "versions": _listed(checkpoint.versions()),
         "commit of training": description.commit,
         "commit of evaluation": checkpoint.commit(),
     }
-    comparison = None if reference is None else compare(results, reference)
+    cost = _cost(results, actor, time.perf_counter() - began)
+    comparisons = compare_all(results, references)
     report = write_evaluation(
         run.folder,
         results,
         title=f"{task['name']}: {trained.name}",
-        settings=settings,
+        settings={**settings, "policy calls": _pace(cost)},
         spec=spec,
         training=read_metrics(trained),
-        comparison=comparison,
+        comparisons=comparisons,
     )
-    cost = _cost(results, actor, time.perf_counter() - began)
-    _say(run, results, report, None if comparison is None else str(comparison))
-    extra = {} if comparison is None else {"comparison": comparison.json()}
+    _say(run, results, comparisons)
+    run.say(f"policy calls: {_pace(cost)}")
+    run.say(f"report: {report}")
     details = _details_of_successes(results)
     for name, counts in details.items():
         run.say(f"{name} of the successes: " + ", ".join(f"{value}: {count}" for value, count in counts.items()))
     return {
         "settings": settings,
         **results_json(results),
-        **extra,
+        "comparisons": [comparison.json() for comparison in comparisons],
         "details_of_successes": details,
         "cost": cost,
         "report": str(report),
@@ -95,6 +104,16 @@ def _task(config: DictConfig, trained: Path) -> dict[str, Any]:
         raise ConfigError(f"{trained} has no {CONFIG_FILE} that names its task: add task=...")
     task: dict[str, Any] = yaml.safe_load(path.read_text())["task"]
     return task
+
+
+def _references(config: DictConfig, task: str, seeds: Sequence[int]) -> list[Reference]:
+    """Those of `against`, one path or several; whether they can be paired is known before anything runs."""
+    against = plain(config)["against"]
+    paths = against if isinstance(against, list) else [against] if against else []
+    references = [load_reference(Path(str(path))) for path in paths]
+    for reference in references:
+        reference.check(task, seeds)
+    return references
 
 
 def _choose_sampler(policy: PolicyModule, config: DictConfig) -> str:
@@ -141,15 +160,25 @@ def _run_episodes(
 
 
 def _cost(results: Sequence[EpisodeResult], actor: PolicyActor, seconds: float) -> dict[str, float]:
-    """Evaluations of one network on one row per control step, and what a padded call took."""
+    """Evaluations of one network on one row per control step, and what a padded call took: on average, at worst."""
     steps = sum(result.summary.steps for result in results)
     return {
         "control_steps": steps,
         "evaluations_per_control_step": actor.evaluations / max(steps, 1),
         "policy_calls": actor.calls,
         "milliseconds_per_call": 1e3 * actor.seconds / max(actor.calls, 1),
+        "milliseconds_of_slowest_call": 1e3 * actor.slowest_seconds,
         "control_steps_per_second": steps / seconds,
     }
+
+
+def _pace(cost: Mapping[str, float]) -> str:
+    mean, worst = cost["milliseconds_per_call"], cost["milliseconds_of_slowest_call"]
+    return f"{cost['policy_calls']}, {mean:.1f} ms each, the slowest {worst:.1f} ms"
+
+
+def _listed(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _details_of_successes(results: Sequence[EpisodeResult]) -> dict[str, dict[str, int]]:
@@ -159,11 +188,10 @@ def _details_of_successes(results: Sequence[EpisodeResult]) -> dict[str, dict[st
     return {name: dict(sorted(counts.items())) for name, counts in counted.items() if 2 <= len(counts) <= _FEW_VALUES}
 
 
-def _say(run: Run, results: Sequence[EpisodeResult], report: Path, comparison: str | None) -> None:
+def _say(run: Run, results: Sequence[EpisodeResult], comparisons: Sequence[Comparison]) -> None:
     run.say(
         f"success {wilson(sum(result.success for result in results), len(results))} episodes (95 % Wilson interval)"
     )
     run.say(f"mean of the best reward {bootstrap_mean([result.max_reward for result in results])} (95 % bootstrap)")
-    if comparison is not None:
-        run.say(f"against the reference: {comparison}")
-    run.say(f"report: {report}")
+    for comparison in comparisons:
+        run.say(f"against {comparison.reference}: {comparison}")

@@ -29,7 +29,7 @@ from robopolicy.spec import RobotSpec, check_fits
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Agreement:
     """What of the observations is compared, and how far it may be off: the Euclidean norm in the stream's unit.
 
     Attributes:
@@ -61,7 +61,7 @@ class Replayed:
     """How the replay of one episode went.
 
     Attributes:
-        errors: of each compared stream, see `Comparison`.
+        errors: of each compared stream, see `Agreement`.
         changes: actions that the filter limited or shortened.
         recorded_success: None where the recording does not know.
     """
@@ -91,42 +91,40 @@ def replay(config: DictConfig, run: Run) -> Mapping[str, Any]:
     try:
         whom = f"task '{task['name']}'"
         check_fits(dataset.spec, robot.spec, who=f"dataset '{config.data}'", whom=whom)
-        comparison = _comparison(task, dataset.spec)
+        agreement = _agreement(task, dataset.spec)
         results = []
         chosen = _chosen(dataset, config.episode)
         with run.progress(f"replaying {task['name']}", len(chosen)) as advance:
             for recorded in chosen:
-                results.append(replay_episode(robot, recorded, task, comparison))
+                results.append(replay_episode(robot, recorded, task, agreement))
                 advance(note=f"{sum(result.within for result in results)} within tolerance")
     finally:
         robot.close()
-    _say(run, config.data, results, comparison)
+    _say(run, config.data, results, agreement)
     return {
         "data": str(config.data),
         "task": task["name"],
-        "compared": comparison.what,
-        "tolerance": comparison.tolerance,
+        "compared": agreement.what,
+        "tolerance": agreement.tolerance,
         "within": wilson(sum(result.within for result in results), len(results)).json(),
         "filter_changes": sum(result.changes for result in results),
         "episodes": [asdict(result) for result in results],
     }
 
 
-def replay_episode(
-    robot: SimulatedRobot, recorded: Episode, task: Mapping[str, Any], comparison: Comparison
-) -> Replayed:
+def replay_episode(robot: SimulatedRobot, recorded: Episode, task: Mapping[str, Any], agreement: Agreement) -> Replayed:
     """Replays one episode from where it began. Raises DatasetError when nothing says where that was."""
     _begin(robot, recorded, (task.get("replay") or {}).get("restore"))
     actions, seen = recorded.read(ACTION), _Seen()
     action_filter = ActionFilter(robot.spec.action, task["step_limits"])
     loop = episode(robot, max_steps=len(actions), action_filter=action_filter, recorder=seen)
     summary = run_episode(loop, ReplayActor(actions, robot.spec.period_ns))
-    errors = comparison.errors([*seen.observations, robot.observe()], recorded)
+    errors = agreement.errors([*seen.observations, robot.observe()], recorded)
     return Replayed(
         episode=recorded.number,
         steps=summary.steps,
         errors=errors,
-        within=max(errors.values()) <= comparison.tolerance and summary.stop is None,
+        within=max(errors.values()) <= agreement.tolerance and summary.stop is None,
         changes=sum(action_filter.counts.values()),
         success=summary.success,
         recorded_success=recorded.metadata["success"],
@@ -165,16 +163,16 @@ def _begin(robot: SimulatedRobot, recorded: Episode, restore: Sequence[str] | No
         raise DatasetError(f"'{recorded.path}' has neither a seed nor a start state, so it cannot be played again")
 
 
-def _comparison(task: Mapping[str, Any], spec: RobotSpec) -> Comparison:
+def _agreement(task: Mapping[str, Any], spec: RobotSpec) -> Agreement:
     """What the task says about the end, else that every small stream is equal throughout."""
     wanted = (task.get("replay") or {}).get("compare")
     if wanted is None:
         small = {name: slice(None) for name, stream in spec.observations.items() if not stream.is_image}
-        return Comparison(small, 0.0, False, "", "all streams throughout")
+        return Agreement(small, 0.0, False, "", "all streams throughout")
     stream = spec.select([wanted["stream"]]).observations[wanted["stream"]]
     place = {wanted["stream"]: stream.slice_of(wanted["part"])}
     what = f"{wanted['stream']} {wanted['part']} at the end"
-    return Comparison(place, float(wanted["tolerance"]), True, stream.unit, what)
+    return Agreement(place, float(wanted["tolerance"]), True, stream.unit, what)
 
 
 def _chosen(dataset: Dataset, number: int | None) -> list[Episode]:
@@ -185,14 +183,14 @@ def _chosen(dataset: Dataset, number: int | None) -> list[Episode]:
     return chosen
 
 
-def _say(run: Run, data: str, results: Sequence[Replayed], comparison: Comparison) -> None:
+def _say(run: Run, data: str, results: Sequence[Replayed], agreement: Agreement) -> None:
     worst = max(results, key=lambda result: result.error)
     typical = median(result.error for result in results)
-    unit = f" {comparison.unit}" if comparison.unit else ""
+    unit = f" {agreement.unit}" if agreement.unit else ""
     changes, stops = sum(result.changes for result in results), [result for result in results if result.stop]
     share = wilson(sum(result.within for result in results), len(results))
-    how = f"within {comparison.tolerance:g}{unit}" if comparison.tolerance else "equal"
-    run.say(f"{data}: {share} episodes went as recorded ({comparison.what}: {how})")
+    how = f"within {agreement.tolerance:g}{unit}" if agreement.tolerance else "equal"
+    run.say(f"{data}: {share} episodes went as recorded ({agreement.what}: {how})")
     run.say(f"error: median {typical:.3g}{unit}, worst {worst.error:.3g}{unit} (episode {worst.episode})")
     run.say(f"success: {sum(result.success for result in results)} of {len(results)}{_recorded(results)}")
     changed = sum(result.changes > 0 for result in results)

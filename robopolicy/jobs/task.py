@@ -1,22 +1,22 @@
-"""A task's configuration as a simulated robot."""
+"""What the jobs make of a task's configuration: its simulated robot, what that observes, and how images are stored."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from robopolicy.configuration import build
+from omegaconf import DictConfig
+
+from robopolicy.configuration import plain
 from robopolicy.control.robot import SimulatedRobot
 from robopolicy.errors import ConfigError
+from robopolicy.evaluation.robots import started_robot
 from robopolicy.spec import RobotSpec
 
 
 def make_robot(task: Mapping[str, Any]) -> SimulatedRobot:
-    """The robot of `task`. Raises ConfigError when it is no simulated one."""
-    robot = build(task["robot"])
-    if not isinstance(robot, SimulatedRobot):
-        raise ConfigError(f"task '{task['name']}' made a {type(robot).__name__}, expected a simulated robot")
-    return robot
+    """The robot of `task`, started. Raises ConfigError when it is no simulated one."""
+    return started_robot(task["robot"], f"task '{task['name']}'")
 
 
 def robot_spec(task: Mapping[str, Any]) -> RobotSpec:
@@ -26,3 +26,13 @@ def robot_spec(task: Mapping[str, Any]) -> RobotSpec:
         return robot.spec
     finally:
         robot.close()
+
+
+def codecs_of(config: DictConfig) -> dict[str, str] | None:
+    """The key `codecs` of a configuration, stream to codec; None when it is not given. Raises ConfigError."""
+    codecs = plain(config)["codecs"]
+    if codecs is None:
+        return None
+    if not isinstance(codecs, dict) or not all(isinstance(codec, str) for codec in codecs.values()):
+        raise ConfigError(f"codecs={codecs} is no choice of codecs, expected such as codecs={{image: jpeg:90}}")
+    return {str(stream): codec for stream, codec in codecs.items()}

@@ -18,6 +18,7 @@ from robopolicy.dataset.statistics import dataset_statistics
 from robopolicy.dataset.windows import Windows, split
 from robopolicy.denoise.noise import generator_for
 from robopolicy.errors import ConfigError, DatasetError
+from robopolicy.files import write_text
 from robopolicy.policies.factory import make_policy
 from robopolicy.policies.normaliser import SpecNormaliser
 from robopolicy.policies.policy import PolicyModule
@@ -127,8 +128,7 @@ def _refuse_used(folder: Path) -> None:
 
 
 def _write_config(config: DictConfig, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(yaml.safe_dump(plain(config), sort_keys=False))
+    write_text(folder / CONFIG_FILE, yaml.safe_dump(plain(config), sort_keys=False))
 
 
 def _former(config: DictConfig, run: Run) -> tuple[DictConfig, Path]:

@@ -4,12 +4,13 @@
     <run>/checkpoints/step_00012000/policy.json            configuration, specs, dataset, versions, seeds, commit
     <run>/checkpoints/step_00012000/training.pt            optimiser and average (only for resuming)
 
-A checkpoint is written under another name and renamed when it is complete; the newest complete one counts.
+A checkpoint is written under another name, synced, and renamed when it is complete; the newest complete one counts.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -23,8 +24,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from robopolicy.command import write_json
 from robopolicy.errors import CheckpointError, RobopolicyError, SpecError
+from robopolicy.files import sync_folder, write_json
 from robopolicy.policies.factory import make_policy
 from robopolicy.policies.policy import PolicyModule
 from robopolicy.spec import RobotSpec
@@ -65,10 +66,13 @@ def save(run: Path, policy: PolicyModule, description: Description, training: Ma
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     save_file({name: tensor.contiguous().cpu() for name, tensor in policy.state_dict().items()}, _weights(unfinished))
-    write_json(unfinished / "policy.json", description.to_json())
     torch.save(dict(training), unfinished / "training.pt")
+    for path in unfinished.iterdir():
+        _sync(path)
+    write_json(unfinished / "policy.json", description.to_json(), durable=True)
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+    sync_folder(folder.parent)
     for old in _complete(run)[:-_KEEP]:
         shutil.rmtree(old)
     return folder
@@ -141,6 +145,11 @@ def commit() -> str:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _weights(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import remove_array
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recordings import CAMERA_SPEC, SMALL_SPEC, record_episode, small_dataset
@@ -55,6 +56,18 @@ def test_an_episode_of_another_shape_is_a_problem(tmp_path: Path) -> None:
     assert "(4,), the dataset says float32 (3,)" in problem
 
 
+@pytest.mark.parametrize(
+    "name", ["action_requested", "source", "time_ns", "observation_time_ns/state", "observation_sequence/state"]
+)
+def test_a_missing_array_is_a_problem(tmp_path: Path, name: str) -> None:
+    dataset = small_dataset(tmp_path / "d", [2, 3])
+    remove_array(dataset.episode_paths[1], name)
+    report = verify(dataset.path)
+    assert report.rows == 2
+    (problem,) = report.problems
+    assert f"episode_000001.zarr.zip' has no array '{name}'" in problem
+
+
 def test_verify_needs_a_dataset(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no dataset in"):
         verify(tmp_path)
@@ -80,7 +93,7 @@ def test_a_merge_joins_versions(tmp_path: Path) -> None:
     small_dataset(tmp_path / "a", [1])
     Dataset.create(tmp_path / "b", spec=SMALL_SPEC, task="test", versions={"simulator": "2", "controller": "x"})
     merged = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
-    assert merged.versions == {"controller": "x", "simulator": "1, 2"}
+    assert merged.versions == {"controller": "x", "simulator": "1 and 2"}
 
 
 def test_a_merge_that_cannot_be_leaves_nothing(tmp_path: Path) -> None:

@@ -125,3 +125,13 @@ def test_more_episodes_than_files_that_stay_open(tmp_path: Path, monkeypatch: py
         for episode in dataset.episodes:
             assert episode.read("action").shape == (2, 2)
     assert record_episode(dataset, 5, 2)
+
+
+def test_a_zip_of_a_later_version_is_one_sentence(tmp_path: Path) -> None:
+    """As a flipped bit in its directory makes one: zipfile then raises NotImplementedError."""
+    path = small_dataset(tmp_path / "d", [3]).episode_paths[0]
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"PK\x01\x02") + 6] = 0xFF  # version needed to extract
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match="is damaged .*zip file version"):
+        _ = Episode(path).length

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recordings import CAMERA_SPEC, small_dataset
+from recordings import CAMERA_SPEC, SMALL_SPEC, small_dataset
 
 from robopolicy.dataset.dataset import Dataset
+from robopolicy.dataset.statistics import dataset_statistics
 from robopolicy.dataset.windows import Windows, split, window_rows
 from robopolicy.errors import DatasetError
+from robopolicy.spec import ArraySpec
 
 LENGTHS = [5, 1, 9]
 
@@ -137,6 +141,34 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(type(dataset.episodes[0]), "read", with_nan)
     with pytest.raises(DatasetError, match=r"'observation/state' in episode file .*episode_000000.* row 2"):
         Windows(dataset, observations=["state"], observation_steps=1, horizon=1)
+
+
+@pytest.mark.parametrize("odd", [0, 1])
+def test_an_episode_of_other_shapes_is_named(tmp_path: Path, odd: int) -> None:
+    dataset = small_dataset(tmp_path / "d", [3, 3])
+    wider = replace(SMALL_SPEC, observations={"state": ArraySpec((4,))})
+    other = small_dataset(tmp_path / "o", [3, 3], wider)
+    shutil.copy(other.episode_paths[odd], dataset.episode_paths[odd])
+    name = f"episode_00000{odd}.zarr.zip"
+    with pytest.raises(
+        DatasetError, match=rf"'observation/state' of episode file '.*{name}' has .*\(4,\), but dataset"
+    ):
+        Windows(Dataset.open(dataset.path), observations=["state"], observation_steps=1, horizon=1)
+    with pytest.raises(DatasetError, match="'observation/state' of episode file '.*episode_000001"):
+        Windows(Dataset.open(dataset.path).episodes, observations=["state"], observation_steps=1, horizon=1)
+    with pytest.raises(DatasetError, match="array 'observation/state' of .*episode_000001.* of the first episode have"):
+        dataset_statistics(Dataset.open(dataset.path).episodes)
+
+
+def test_an_image_of_another_size_is_named(tmp_path: Path) -> None:
+    dataset = small_dataset(tmp_path / "d", [2, 2], CAMERA_SPEC)
+    turned = replace(CAMERA_SPEC.observations["front"], shape=(64, 48, 3))  # as many bytes
+    spec = replace(CAMERA_SPEC, observations={**CAMERA_SPEC.observations, "front": turned})
+    shutil.copy(small_dataset(tmp_path / "o", [2, 2], spec).episode_paths[1], dataset.episode_paths[1])
+    with pytest.raises(
+        DatasetError, match=r"'observation/front' of .*episode_000001.* has rows of shape \(64, 48, 3\)"
+    ):
+        Windows(Dataset.open(dataset.path), observations=["front"], observation_steps=1, horizon=1)
 
 
 def test_bad_requests_are_named(dataset: Dataset, tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from robopolicy.control.loop import EpisodeSummary
 from robopolicy.errors import ConfigError
-from robopolicy.evaluation.comparison import compare
-from robopolicy.evaluation.episodes import EpisodeResult
+from robopolicy.evaluation.comparison import Reference, compare, compare_all, load_reference
+from robopolicy.evaluation.episodes import EpisodeResult, results_json
+from robopolicy.files import write_json
 
 
 def result(seed: int, success: bool, reward: float) -> EpisodeResult:
@@ -56,3 +58,40 @@ def test_different_seeds_are_refused() -> None:
         compare(evaluation(5, 10), evaluation(5, 11))
     with pytest.raises(ConfigError, match="2 results have only 1 different seeds"):
         compare([result(1, True, 1.0)] * 2, evaluation(1, 1))
+
+
+def test_the_p_value_asks_which_of_two_solved_the_pairs_that_only_one_solved() -> None:
+    """Six heads in a row: 2 * 2^-6."""
+    assert compare(evaluation(10, 20), evaluation(4, 20)).p_value == pytest.approx(2 / 2**6)
+    assert compare(evaluation(4, 20), evaluation(10, 20)).p_value == pytest.approx(2 / 2**6)
+    assert compare(evaluation(4, 20), evaluation(4, 20)).p_value == 1.0
+
+
+def test_several_references_are_corrected_for() -> None:
+    results = evaluation(10, 20)
+    references = [Reference(Path(f"{n}.json"), "lift", evaluation(n, 20)) for n in (2, 9, 4)]
+    raw = [compare(results, reference.episodes).p_value for reference in references]
+    comparisons = compare_all(results, references)
+    expected = [3 * raw[0], 1.0, 2 * raw[2]]
+    assert [comparison.p_value for comparison in comparisons] == pytest.approx(expected)
+    assert [comparison.reference for comparison in comparisons] == ["2.json", "9.json", "4.json"]
+    assert "Holm over 3 references" in str(comparisons[0])
+    (alone,) = compare_all(results, references[:1])
+    assert alone.p_value == raw[0]
+    assert "Holm" not in str(alone)
+    assert compare_all(results, []) == []
+
+
+def test_a_reference_knows_its_task_and_seeds(tmp_path: Path) -> None:
+    document = {"settings": {"task": "lift"}, **results_json(evaluation(3, 5))}
+    write_json(tmp_path / "result.json", document)
+    reference = load_reference(tmp_path / "result.json")
+    assert (reference.task, len(reference.episodes)) == ("lift", 5)
+    reference.check("lift", range(100, 105))
+    with pytest.raises(ConfigError, match="is an evaluation of task 'lift', this one is of 'reach'"):
+        reference.check("reach", range(100, 105))
+    with pytest.raises(ConfigError, match=r"only in the first: 1 \(105\), only in the second: none"):
+        reference.check("lift", range(100, 106))
+    write_json(tmp_path / "old.json", results_json(evaluation(3, 5)))
+    with pytest.raises(ConfigError, match=r"old\.json does not say of which task it is"):
+        load_reference(tmp_path / "old.json")

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from point_robot import PointRobot
 
-from robopolicy.command import write_json
 from robopolicy.control.loop import EpisodeSummary
 from robopolicy.control.robot import SimulatedRobot, StopReason
 from robopolicy.errors import ConfigError
 from robopolicy.evaluation.episodes import EpisodeJob, EpisodeResult, load_results, results_json
+from robopolicy.files import write_json
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 summaries = st.builds(
@@ -72,7 +72,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_job_makes_simulated_robots_only() -> None:
     robot = EpisodeJob(PointRobot, max_steps=1).make_robot()
     assert isinstance(robot, SimulatedRobot)
-    with pytest.raises(ConfigError, match="dict has no reset and render"):
+    with pytest.raises(ConfigError, match="the evaluation made a dict, expected a simulated robot"):
         EpisodeJob(dict, max_steps=1).make_robot()  # type: ignore[arg-type]
 
 

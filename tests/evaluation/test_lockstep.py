@@ -6,12 +6,21 @@ import io
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-from point_robot import BrokenRobot, KilledRobot, PointRobot, unbuildable_robot
+from point_robot import (
+    BlindRobot,
+    BrokenRobot,
+    KilledRobot,
+    PointRobot,
+    ResizingRobot,
+    WrongFilmRobot,
+    unbuildable_robot,
+)
 
 from robopolicy.control.actor import Chunk, chunk_from
 from robopolicy.control.loop import Ask
@@ -20,6 +29,7 @@ from robopolicy.errors import ConfigError
 from robopolicy.evaluation.episodes import EpisodeJob, EpisodeResult
 from robopolicy.evaluation.lockstep import evaluate
 from robopolicy.evaluation.pool import EvaluationError, RobotFailedError
+from robopolicy.evaluation.video import VideoWriter
 from robopolicy.spec import Nanoseconds
 
 PERIOD_NS = 100_000_000
@@ -243,6 +253,34 @@ def test_films_have_one_frame_a_tick() -> None:
         assert container.streams.video[0].average_rate == 10
     assert len(frames) == results[1].summary.steps + 1
     assert frames[0].shape == (32, 64, 3)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("robot", "sentence"),
+    [
+        (BlindRobot, "filming failed: OSError: the display went away"),
+        (ResizingRobot, "a video frame is uint8 (20, 20, 3), expected uint8 (31, 64, 3)"),
+        (WrongFilmRobot, "filming failed: AttributeError"),
+    ],
+)
+def test_whatever_a_camera_raises_ends_no_episode(workers: int, robot: type[PointRobot], sentence: str) -> None:
+    (plain,) = evaluate(JOB, [11], Homing(), workers=0)
+    (result,) = evaluate(replace(JOB, robot=robot), [11], Homing(), workers=workers, videos=[11], camera="front")
+    assert result.summary == plain.summary
+    assert result.video is None
+    assert result.render_error is not None
+    assert result.render_error.startswith(sentence)
+
+
+def test_an_encoder_that_fails_at_the_end_ends_no_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(writer: VideoWriter) -> bytes:
+        raise MemoryError("no room for the film")
+
+    monkeypatch.setattr(VideoWriter, "finish", fail)
+    (result,) = evaluate(JOB, [11], Homing(), workers=0, videos=[11], camera="front")
+    assert result.video is None
+    assert result.render_error == "filming failed: MemoryError: no room for the film"
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_everything_is_on_the_page(tmp_path: Path) -> None:
         settings={"task": "lift", "sampler": "ddim"},
         spec=SPEC,
         training=[{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.4}],
-        comparison=compare(results, results),
+        comparisons=[compare(results, results)],
     )
     assert path == tmp_path / "run" / "report.html"
     page = parsed(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -61,6 +62,20 @@ def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(RenderingError, match="need the package 'av'"):
         VideoWriter(64, 64, 10)
+
+
+def test_an_encoder_that_cannot_finish_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = VideoWriter(64, 64, 10)
+    writer.add(frames(1, 64, 64)[0])
+
+    def fail(packets: object) -> None:
+        raise av.error.OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer, "_container", SimpleNamespace(mux=fail))
+    with pytest.raises(RenderingError, match="refused a frame of .*No space left"):
+        writer.add(frames(1, 64, 64)[0])
+    with pytest.raises(RenderingError, match="refused to finish: .*No space left"):
+        writer.finish()
 
 
 @pytest.mark.parametrize("frame", [np.zeros((64, 32, 3), np.uint8), np.zeros((64, 64, 3), np.float32)])

@@ -5,24 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from script_runs import output_of
-
-TINY = (
-    "training.steps=20",
-    "training.batch_size=32",
-    "training.warmup_steps=2",
-    "training.precision=32-true",
-    "net.width=32",
-    "net.blocks=1",
-    "held_out=0.2",
-)
+from script_runs import TINY, output_of
 
 
 @pytest.fixture(scope="session")
 def reach_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six demonstrations; not to be changed."""
     folder = tmp_path_factory.mktemp("collected")
-    output_of("collect", "task=reach", "episodes=6", "workers=1", "data=reach", "run_folder=run", cwd=folder)
+    output_of("collect", "task=reach", "episodes=6", "workers=1", "out=reach", "run_folder=run", cwd=folder)
     return folder / "reach"
 
 

@@ -68,7 +68,7 @@ def test_training_on_a_dataset_without_the_streams_of_the_task(tmp_path: Path) -
 @pytest.mark.parametrize("script", ["collect", "replay"])
 def test_a_robot_that_the_dataset_does_not_fit(tmp_path: Path, script: str) -> None:
     make_dataset(tmp_path / "point", task="reach")
-    sentence = refusal_of(script, "task=reach", "data=point", cwd=tmp_path)
+    sentence = refusal_of(script, "task=reach", f"{'out' if script == 'collect' else 'data'}=point", cwd=tmp_path)
     assert "dataset 'point' does not fit" in sentence
     assert "stream 'position' is missing, there are ['effector_position']" in sentence
 

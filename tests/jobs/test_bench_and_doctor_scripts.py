@@ -18,7 +18,9 @@ def test_the_doctor_has_a_finding_for_everything(tmp_path: Path) -> None:
 
 def test_an_unknown_benchmark_lists_the_known_ones(tmp_path: Path) -> None:
     sentence = refusal_of("bench", "name=speed", cwd=tmp_path)
-    assert sentence.startswith("name=speed is no benchmark, there are: loading, recording, rendering")
+    assert sentence.startswith(
+        "name=speed is no benchmark, there are: loading, recording, training, inference, rendering, loop"
+    )
     assert refusal_of("bench", cwd=tmp_path) == "bench.py needs name=..."
 
 
@@ -29,3 +31,10 @@ def test_a_benchmark_leaves_its_figures(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert (result["name"], result["cores"]) == ("loading", os.cpu_count())
     assert result["figures"]["windows"] == 10
+
+
+def test_a_device_reaches_those_benchmarks_that_compute_on_one(tmp_path: Path) -> None:
+    sentence = refusal_of("bench", "name=loading", "device=cuda", cwd=tmp_path)
+    assert sentence == "name=loading computes on no device, leave out device=cuda"
+    for name in ("training", "inference"):
+        assert refusal_of("bench", f"name={name}", "device=tpu", cwd=tmp_path).startswith("device=tpu is unknown")

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import zarr
@@ -17,6 +18,8 @@ from shared import shared_data
 
 from robopolicy.dataset.dataset import Dataset
 from robopolicy.dataset.layout import episode_name
+from robopolicy.dataset.windows import Windows
+from sim.lift import LiftSimulation, make_environment
 from sim.pusht import keypoints_from_pose
 
 
@@ -89,6 +92,50 @@ def test_a_replay_store_becomes_a_dataset_of_the_task(tmp_path: Path) -> None:
     np.testing.assert_array_equal(poses, states[:, 2:])
     keypoints = np.concatenate([episode.read("observation/keypoints") for episode in dataset.episodes])
     np.testing.assert_allclose(keypoints, keypoints_from_pose(states[:, 2:]).reshape(-1, 18), atol=1e-3)
+
+
+def test_recorded_images_are_imported_with_a_codec(tmp_path: Path) -> None:
+    source = zarr.open_group(shared_data("pusht") / "pusht_cchi_v7_replay.zarr", mode="r", zarr_format=2)
+    ends = np.asarray(source["meta/episode_ends"][:2])
+    small = zarr.open_group(tmp_path / "two.zarr", mode="w", zarr_format=2)
+    for name in ("state", "action", "img"):
+        small[f"data/{name}"] = np.asarray(source[f"data/{name}"][: ends[-1]])
+    small["meta/episode_ends"] = ends
+    options = ("action=import", "source=two.zarr", "task=pusht", "task.robot.image_stream=true", "data=out")
+    assert "rows of shape (96, 96, 3), expected (192, 192, 3)" in refusal_of("data", *options, cwd=tmp_path)
+    options = (*options, "task.robot.image_size=96", "codecs={image: jpeg:95}", "run_folder=run")
+    output_of("data", *options, cwd=tmp_path)
+    dataset = Dataset.open(tmp_path / "out")
+    assert dataset.codecs == {"image": "jpeg:95"}
+    assert [episode.length for episode in dataset.episodes] == [ends[0], ends[1] - ends[0]]
+    with zarr.storage.ZipStore(dataset.episode_paths[1], mode="r") as store:
+        frames = np.asarray(zarr.open_group(store, mode="r")["observation/image"][:5])
+    recorded = np.asarray(small["data/img"][ends[0] : ends[0] + 5])
+    assert np.abs(frames - recorded).mean() < 4
+    batch = Windows(dataset, observations=["image"], observation_steps=2, horizon=2).batch([int(ends[0]) + 4])
+    np.testing.assert_array_equal(batch.observations["image"][0], frames[3:])
+
+
+def test_a_demonstration_without_states_is_read_from_its_observations(tmp_path: Path) -> None:
+    """The present simulator's own observations, as robomimic stores them, give the streams of the task."""
+    simulation, environment, seen, observed = LiftSimulation(), make_environment(use_object_obs=True), [], []
+    for _ in range(4):
+        environment.reset()
+        observed.append(environment._get_observations(force_update=True))
+        seen.append(simulation.observe_at(environment.sim.data._data.qpos))
+    with h5py.File(tmp_path / "demo.hdf5", "w") as file:
+        file["data/demo_0/actions"] = np.zeros((4, 7))
+        for name in ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos"):
+            file[f"data/demo_0/obs/{name}"] = np.stack([row[name] for row in observed])
+        file["data/demo_0/obs/object"] = np.stack([row["object-state"] for row in observed])
+    options = ("action=import", "source=demo.hdf5", "task=lift", "data=out", "run_folder=run")
+    output_of("data", *options, cwd=tmp_path)
+    episode = Dataset.open(tmp_path / "out").episodes[0]
+    for name in seen[0]:
+        expected = np.stack([row[name] for row in seen])
+        np.testing.assert_allclose(episode.read(f"observation/{name}"), expected, atol=1e-5, err_msg=name)
+    poses = np.stack([row["end_effector_pose"] for row in seen])
+    np.testing.assert_allclose(episode.read("action")[:, :9], poses, atol=1e-5)
 
 
 def test_an_import_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 from damage import truncate
 from script_runs import output_of, refusal_of
+
+from robopolicy.control.loop import EpisodeSummary
+from robopolicy.evaluation.episodes import EpisodeResult, results_json
+from robopolicy.files import write_json
 
 SMALL = ("slots=3", "workers=1", "videos=0", "traces=1", "run_folder=evaluation")
 
@@ -27,7 +32,11 @@ def test_collect_train_and_evaluate_end_in_a_report(reach_run: Path, tmp_path: P
     assert [episode["seed"] for episode in found["episodes"]] == [10000, 10001, 10002, 10003]
     assert found["success"]["count"] == 4
     assert found["settings"]["task"] == "reach"
-    assert found["cost"]["evaluations_per_control_step"] > 0
+    assert found["settings"]["seeds"] == "result"
+    assert "warning" not in text
+    cost = found["cost"]
+    assert cost["evaluations_per_control_step"] > 0
+    assert 0 < cost["milliseconds_per_call"] <= cost["milliseconds_of_slowest_call"]
     page = (tmp_path / "evaluation" / "report.html").read_text()
     assert "reach" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -50,7 +59,11 @@ def test_a_policy_compared_with_itself_does_not_differ(reach_run: Path, tmp_path
     output_of(*options, "against=first.json", cwd=tmp_path)
     second = result(tmp_path)
     assert second["episodes"] == first["episodes"]
-    assert "comparison" in second
+    (comparison,) = second["comparisons"]
+    assert (comparison["reference"], comparison["p_value"], comparison["discordant"]) == ("first.json", 1.0, [0, 0])
+    output_of(*options, "against=[first.json,first.json]", cwd=tmp_path)
+    assert [comparison["references"] for comparison in result(tmp_path)["comparisons"]] == [2, 2]
+    assert "Holm over 2 references" in (tmp_path / "evaluation" / "report.html").read_text()
 
 
 def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -60,6 +73,47 @@ def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_reference_that_is_not_there_is_refused(reach_run: Path, tmp_path: Path) -> None:
     sentence = refusal_of("eval", f"run={reach_run}", "against=none.json", cwd=tmp_path)
     assert sentence.startswith("there is no file none.json")
+
+
+@pytest.mark.parametrize(
+    ("task", "first_seed", "sentence"),
+    [
+        ("lift", 10000, "against=other.json is an evaluation of task 'lift', this one is of 'reach'"),
+        ("reach", 10001, "against=other.json: the two results cannot be paired: seeds only in the first: 1 (10000)"),
+    ],
+)
+def test_a_reference_of_other_seeds_or_another_task_is_refused_before_anything_runs(
+    tmp_path: Path, reach_run: Path, task: str, first_seed: int, sentence: str
+) -> None:
+    """Before even the policy is read: the weights of this run are damaged."""
+    shutil.copytree(reach_run, tmp_path / "run")
+    truncate(tmp_path / "run/checkpoints/step_00000020/weights.safetensors")
+    episodes = [EpisodeResult(first_seed + i, EpisodeSummary(1, None, "", True, True, False, ())) for i in range(2)]
+    write_json(tmp_path / "other.json", {"settings": {"task": task}, **results_json(episodes)})
+    refused = refusal_of("eval", "run=run", "episodes=2", "against=other.json", cwd=tmp_path)
+    assert refused.startswith(sentence)
+
+
+def test_the_simulator_is_the_one_that_evaluated_and_demonstration_seeds_are_warned_of(
+    reach_run: Path, tmp_path: Path
+) -> None:
+    """A run that was trained with another simulator, evaluated on seeds that it may have seen."""
+    shutil.copytree(reach_run, tmp_path / "run")
+    path = tmp_path / "run/checkpoints/step_00000020/policy.json"
+    described = json.loads(path.read_text())
+    described["dataset"]["versions"] = {"mujoco": "0.0.1"}
+    write_json(path, described)
+    text = output_of(
+        "eval", "run=run", "episodes=2", "seed=4999", "task=reach", "task.max_steps=2", *SMALL, cwd=tmp_path
+    )
+    assert "warning: demonstration seeds are among 4999 to 5000" in text
+    settings = result(tmp_path)["settings"]
+    assert settings["dataset made with"] == "mujoco 0.0.1"
+    assert f"mujoco {metadata.version('mujoco')}" in settings["simulator"]
+    assert settings["seeds"] == "demonstration and tuning"
+    page = (tmp_path / "evaluation" / "report.html").read_text()
+    for words in ("demonstration and tuning", "dataset made with", "the slowest"):
+        assert words in page
 
 
 def test_damaged_weights_are_refused(reach_run: Path, tmp_path: Path) -> None:

@@ -16,15 +16,15 @@ from robopolicy.dataset.dataset import Dataset
 from robopolicy.dataset.episode import Episode
 from robopolicy.dataset.importers.arrays import write_episode
 from robopolicy.errors import DatasetError
-from robopolicy.jobs.replay import Comparison, replay_episode
+from robopolicy.jobs.replay import Agreement, replay_episode
 from sim.pusht import make_robot as make_pusht
 from sim.reach import make_robot as make_reach
 from sim.robot import SimRobot
 
 REACH = plain(load("replay", ["task=reach"]).task)
 PUSHT = plain(load("replay", ["task=pusht"]).task)
-EXACT = Comparison({"effector_position": slice(None)}, 0.0, False, "m", "all streams")
-BLOCK = Comparison({"block_pose": slice(0, 2)}, 2.0, True, "px", "block_pose position")
+EXACT = Agreement({"effector_position": slice(None)}, 0.0, False, "m", "all streams")
+BLOCK = Agreement({"block_pose": slice(0, 2)}, 2.0, True, "px", "block_pose position")
 
 
 def copy_of(recorded: Episode, path: Path, **metadata: Any) -> Episode:
@@ -114,7 +114,7 @@ def test_the_end_alone_or_every_row_is_compared(reach_data: Path) -> None:
     seen = [{"effector_position": Sample(row, 0, 0)} for row in positions]
     seen[3] = {"effector_position": Sample(positions[3] + np.array([0.03, 0.04], dtype=np.float32), 0, 0)}
     place = {"effector_position": slice(None)}
-    everywhere = Comparison(place, 0.0, False, "m", "").errors(seen, recorded)
+    everywhere = Agreement(place, 0.0, False, "m", "").errors(seen, recorded)
     assert everywhere["effector_position"] == pytest.approx(0.05, abs=1e-6)
-    assert Comparison(place, 0.0, True, "m", "").errors(seen, recorded) == {"effector_position": 0.0}
-    assert Comparison(place, 0.0, True, "m", "").errors(seen[:4], recorded)["effector_position"] > 0.04
+    assert Agreement(place, 0.0, True, "m", "").errors(seen, recorded) == {"effector_position": 0.0}
+    assert Agreement(place, 0.0, True, "m", "").errors(seen[:4], recorded)["effector_position"] > 0.04

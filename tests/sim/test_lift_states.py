@@ -13,7 +13,7 @@ from robopolicy.actors.replay import ReplayActor
 from robopolicy.control.filter import ActionFilter
 from robopolicy.control.loop import EpisodeSummary, episode, run_episode
 from robopolicy.dataset.importers.osc import osc_to_absolute
-from robopolicy.dataset.importers.robosuite_hdf5 import Demonstration, DemonstrationStreams, read_demonstrations
+from robopolicy.dataset.importers.robosuite_hdf5 import Demonstration, DemonstrationStreams, import_robosuite_hdf5
 from robopolicy.errors import ConfigError, DatasetError
 from sim.lift import LiftExpert, LiftSimulation, make_robot
 from sim.lift_states import read_streams, state_reader
@@ -124,10 +124,19 @@ def test_a_restored_state_is_exact_and_goes_on_as_before(robot: SimRobot) -> Non
 
 
 @pytest.fixture(scope="module")
-def human() -> list[tuple[Demonstration, DemonstrationStreams]]:
-    read = state_reader()
-    demonstrations = read_demonstrations(shared_data("robosuite_lift") / "demo.hdf5")
-    return [(demonstration, read(demonstration)) for demonstration in demonstrations]
+def human(
+    robot: SimRobot, tmp_path_factory: pytest.TempPathFactory
+) -> list[tuple[Demonstration, DemonstrationStreams]]:
+    """What an import of the real file reads."""
+    read, pairs = state_reader(), []
+
+    def noted(demonstration: Demonstration) -> DemonstrationStreams:
+        pairs.append((demonstration, streams := read(demonstration)))
+        return streams
+
+    source, out = shared_data("robosuite_lift") / "demo.hdf5", tmp_path_factory.mktemp("human") / "lift"
+    import_robosuite_hdf5(source, out, spec=robot.spec, task="lift", read_streams=noted)
+    return pairs
 
 
 def test_human_demonstrations_begin_on_the_table_and_end_with_the_cube_in_the_hand(

@@ -135,3 +135,20 @@ def test_drawing_does_not_touch_the_physics_not_even_a_grasp() -> None:
 
     assert run(draw=True) == run(draw=False)
     robot.close()
+
+
+def test_a_failing_driver_is_a_rendering_error(
+    scene: tuple[mujoco.MjModel, mujoco.MjData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer = PlainRenderer(scene[0], 8, 8)
+
+    def fail(*arguments: object) -> None:
+        raise mujoco.FatalError("the context is lost")
+
+    monkeypatch.setattr(mujoco, "mjr_readPixels", fail)
+    with pytest.raises(RenderingError, match="camera 'front' could not be drawn .FatalError: the context is lost"):
+        renderer.render(scene[1], "front")
+    monkeypatch.setattr(mujoco, "MjrContext", fail)
+    with pytest.raises(RenderingError, match="cannot draw images of 8x6 px .FatalError: the context is lost"):
+        PlainRenderer(scene[0], 6, 8)
+    renderer.close()

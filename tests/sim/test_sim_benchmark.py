@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from robopolicy.errors import RenderingError
-from sim.benchmark import rendering
+from sim.benchmark import loop, rendering
 from sim.gl import GlBackend, probe_gl
 
 
@@ -26,3 +26,10 @@ def test_says_so_where_robosuite_cannot_draw(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("sim.benchmark.probe_gl", lambda: GlBackend("osmesa"))
     with pytest.raises(RenderingError, match="egl only, the working GL back end is osmesa"):
         rendering()
+
+
+def test_the_loop_reports_ticks_and_lateness_in_order() -> None:
+    report = loop(seconds=0.05)
+    assert report["ticks_per_s"] > 0
+    late = report["late_ms"]
+    assert 0 <= late["p50"] <= late["p99"] <= late["p99.9"] <= late["max"]

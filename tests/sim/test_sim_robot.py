@@ -22,6 +22,7 @@ class Line:
 
     cameras = ("eye",)
     default_camera = "eye"
+    image_size = (4, 6)
     substep_ns = 20_000_000
     spec = RobotSpec("line", {"x": ArraySpec((1,))}, ArraySpec((1,)), rate_hz=10.0)
 
@@ -150,6 +151,19 @@ def test_unknown_camera_and_missing_restore_name_the_culprit() -> None:
         robot.render("nose")
     with pytest.raises(ConfigError, match="line cannot be set to a recorded state"):
         robot.restore(np.zeros(3))
+
+
+def test_an_image_stream_is_what_the_default_camera_sees() -> None:
+    assert "image" not in SimRobot(Line()).spec.observations
+    robot = SimRobot(Line(), image_stream=True)
+    image = robot.spec.observations["image"]
+    assert (image.shape, image.dtype, image.is_image) == ((4, 6, 3), "uint8", True)
+    assert set(robot.reset(0)) == {"x", "image"} == set(robot.spec.observations)
+    first = robot.observe()["image"]
+    np.testing.assert_array_equal(first.value, robot.render())
+    robot.clock.sleep_until(PERIOD_NS)
+    second = robot.observe()["image"]
+    assert (second.time_ns, second.sequence) == (PERIOD_NS, 1)
 
 
 def test_close_closes_the_simulation() -> None:

@@ -1,4 +1,4 @@
-"""robosuite's operational-space (OSC_POSE) delta actions as absolute poses, and back.
+"""robosuite's operational-space (OSC_POSE) delta actions as absolute poses.
 
 An OSC action is [..., 7]: position delta, rotation vector delta, gripper, each clipped to -1..1; the deltas are scaled
 by `output_max` and taken along the world's axes, from the end effector's pose at that step.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robopolicy.dataset.conversion import absolute_to_delta, delta_to_absolute
+from robopolicy.dataset.conversion import delta_to_absolute
 from robopolicy.rotation import from_matrix
 from robopolicy.spec import ArraySpec, Part
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 OUTPUT_MAX = (0.05, 0.05, 0.05, 0.5, 0.5, 0.5)
 """robosuite's default scale: 0.05 m and 0.5 rad a step."""
 
-_DELTA = ArraySpec(
+DELTA = ArraySpec(
     (7,),
     parts=(
         Part("position", 3, "position", "delta"),
@@ -26,9 +26,10 @@ _DELTA = ArraySpec(
         Part("gripper", 1, "gripper"),
     ),
 )
-_ABSOLUTE = ArraySpec(
+ABSOLUTE = ArraySpec(
     (10,), parts=(Part("position", 3, "position"), Part("rotation", 6, "rotation_6d"), Part("gripper", 1, "gripper"))
 )
+"""What OSC actions are once scaled, and the targets that they become."""
 
 
 def osc_to_absolute(
@@ -44,15 +45,7 @@ def osc_to_absolute(
     """
     clipped = np.clip(np.asarray(actions, dtype=np.float64), -1.0, 1.0)
     scaled = clipped * np.array([*output_max, 1.0])
-    return delta_to_absolute(scaled, _anchors(positions, rotations), delta=_DELTA, absolute=_ABSOLUTE)
-
-
-def absolute_to_osc(
-    targets: ArrayLike, positions: ArrayLike, rotations: ArrayLike, output_max: tuple[float, ...] = OUTPUT_MAX
-) -> Array:
-    """[..., 7] OSC actions that lead from the given poses to [..., 10] targets; not clipped."""
-    deltas = absolute_to_delta(targets, _anchors(positions, rotations), delta=_DELTA, absolute=_ABSOLUTE)
-    return np.asarray(deltas / np.array([*output_max, 1.0]))
+    return delta_to_absolute(scaled, _anchors(positions, rotations), delta=DELTA, absolute=ABSOLUTE)
 
 
 def _anchors(positions: ArrayLike, rotations: ArrayLike) -> Array:

@@ -21,11 +21,13 @@ from robopolicy.dataset.dataset import Dataset
 from robopolicy.dataset.importers.arrays import Arrays, Extract, check_mapping, extract, write_episode
 from robopolicy.dataset.importers.osc import OUTPUT_MAX, osc_to_absolute
 from robopolicy.errors import DatasetError
-from robopolicy.rotation import to_matrix
+from robopolicy.rotation import convert, to_matrix
 from robopolicy.spec import RobotSpec
 
 START_STATE = "start_state"
 """Where an episode's metadata hold the simulator state that it began in."""
+
+_POSITION, _QUATERNION = "robot0_eef_pos", "robot0_eef_quat"
 
 
 @dataclass(frozen=True)
@@ -68,29 +70,49 @@ class DemonstrationStreams:
 ReadStreams = Callable[[Demonstration], DemonstrationStreams]
 
 
+def hand_pose(arrays: Arrays) -> NDArray[np.float64]:
+    """[T, 9] position and 6-D rotation of robosuite's hand: `robot0_eef_pos` and `robot0_eef_quat` (x, y, z, w)."""
+    if missing := [name for name in (_POSITION, _QUATERNION) if name not in arrays]:
+        raise DatasetError(f"obs/ has no {missing}, there are {sorted(arrays)}")
+    turned = convert(np.roll(arrays[_QUATERNION], 1, axis=-1), "quaternion", "rotation_6d")
+    return np.concatenate([np.asarray(arrays[_POSITION], dtype=np.float64), turned], axis=-1)
+
+
 def streams_from_observations(
-    spec: RobotSpec,
-    streams: Mapping[str, Extract],
-    *,
-    position: str = "robot0_eef_pos",
-    quaternion: str = "robot0_eef_quat",
+    spec: RobotSpec, streams: Mapping[str, Extract], pose: Callable[[Arrays], NDArray[np.float64]] = hand_pose
 ) -> ReadStreams:
-    """Reads the robot's streams from `obs/`, as `streams` says; robosuite's quaternions are (x, y, z, w)."""
+    """Reads the robot's streams from `obs/`, as `streams` says.
+
+    Args:
+        pose: [T, 9] position and 6-D rotation of the frame that the actions move, from the arrays of `obs/`.
+    """
     check_mapping(spec, streams, "the HDF5 file's obs/")
 
     def read(demonstration: Demonstration) -> DemonstrationStreams:
-        arrays = demonstration.observations
-        if missing := [name for name in (position, quaternion) if name not in arrays]:
+        arrays, name = demonstration.observations, demonstration.name
+        if not arrays:
             raise DatasetError(
-                f"{demonstration.name} has no observations {missing}, there are {sorted(arrays)}; "
-                f"give a function that makes streams from its simulator states"
+                f"{name} has no obs/, and no simulator states with their model either: there is nothing to import"
             )
+        try:
+            poses = pose(arrays)
+        except DatasetError as error:
+            raise DatasetError(f"{name}: {error}") from error
         observations = {
-            name: extract(arrays, streams[name], stream, f"{demonstration.name}, stream '{name}'")
-            for name, stream in spec.observations.items()
+            key: extract(arrays, streams[key], stream, f"{name}, stream '{key}'")
+            for key, stream in spec.observations.items()
         }
-        rotations = to_matrix(np.roll(arrays[quaternion], 1, axis=-1), "quaternion")
-        return DemonstrationStreams(observations, np.asarray(arrays[position], dtype=np.float64), rotations)
+        return DemonstrationStreams(observations, poses[:, :3], to_matrix(poses[:, 3:], "rotation_6d"))
+
+    return read
+
+
+def states_or_observations(states: ReadStreams, observations: ReadStreams) -> ReadStreams:
+    """`states` for demonstrations that have simulator states with their model, `observations` for the others."""
+
+    def read(demonstration: Demonstration) -> DemonstrationStreams:
+        has_states = demonstration.states is not None and bool(demonstration.model_xml)
+        return (states if has_states else observations)(demonstration)
 
     return read
 
@@ -143,12 +165,6 @@ def import_robosuite_hdf5(
             if progress is not None:
                 progress(number + 1, len(names))
     return Dataset.open(out)
-
-
-def read_demonstrations(source: Path | str) -> list[Demonstration]:
-    """All demonstrations of a file, in order of their numbers. Raises DatasetError when it has none."""
-    with _open(Path(source)) as file:
-        return [_read(file["data"][name], name, Path(source)) for name in _demonstration_names(file)]
 
 
 def _open(source: Path) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -11,13 +12,15 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 from shared import shared_data
 
+from robopolicy.dataset.conversion import absolute_to_delta
 from robopolicy.dataset.edit import verify
-from robopolicy.dataset.importers.osc import absolute_to_osc, osc_to_absolute
+from robopolicy.dataset.importers.osc import ABSOLUTE, DELTA, OUTPUT_MAX, osc_to_absolute
 from robopolicy.dataset.importers.robosuite_hdf5 import (
     Demonstration,
     DemonstrationStreams,
+    ReadStreams,
     import_robosuite_hdf5,
-    read_demonstrations,
+    states_or_observations,
     streams_from_observations,
 )
 from robopolicy.errors import DatasetError
@@ -33,6 +36,13 @@ SPEC = RobotSpec(
     20.0,
 )
 OBSERVATIONS = {"hand_position": "robot0_eef_pos", "cube": "object[:, 0:3]"}
+
+
+def absolute_to_osc(targets: np.ndarray, positions: np.ndarray, rotations: np.ndarray) -> np.ndarray:
+    """The OSC actions [T, 7] that lead from the poses to the targets."""
+    turns = np.concatenate([rotations[..., 0], rotations[..., 1]], axis=-1)
+    anchors = np.concatenate([positions, turns, np.zeros((len(turns), 1))], axis=-1)
+    return absolute_to_delta(targets, anchors, absolute=ABSOLUTE, delta=DELTA) / np.array([*OUTPUT_MAX, 1.0])
 
 
 def demo_file(path: Path, lengths: list[int]) -> dict[str, dict[str, np.ndarray]]:
@@ -97,7 +107,10 @@ def test_a_file_with_observations_is_imported(tmp_path: Path) -> None:
 def test_the_real_file_has_states_only_and_a_callable_turns_them_into_streams(tmp_path: Path) -> None:
     source = shared_data("robosuite_lift") / "demo.hdf5"
 
+    demonstrations: list[Demonstration] = []
+
     def read(demonstration: Demonstration) -> DemonstrationStreams:
+        demonstrations.append(demonstration)
         assert demonstration.model_xml.startswith("<mujoco")
         assert demonstration.states is not None
         rows = len(demonstration.states)
@@ -109,15 +122,43 @@ def test_the_real_file_has_states_only_and_a_callable_turns_them_into_streams(tm
 
     dataset = import_robosuite_hdf5(source, tmp_path / "out", spec=SPEC, task="lift", read_streams=read)
     assert [episode.length for episode in dataset.episodes] == [482, 510, 392]
-    first = read_demonstrations(source)[0]
+    first = demonstrations[0]
     assert first.states is not None
     again = absolute_to_osc(dataset.episodes[0].read("action"), first.states[:, 1:4], np.eye(3)[None].repeat(482, 0))
     np.testing.assert_allclose(again, np.clip(first.actions, -1, 1), atol=1e-5)
-    with pytest.raises(DatasetError, match="demo_1 has no observations .*simulator states"):
+    with pytest.raises(DatasetError, match="demo_1 has no obs/, and no simulator states"):
         import_robosuite_hdf5(
             source, tmp_path / "o2", spec=SPEC, task="lift", read_streams=streams_from_observations(SPEC, OBSERVATIONS)
         )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_states_come_first_and_observations_where_there_are_none() -> None:
+    def named(name: str) -> ReadStreams:
+        nothing = np.zeros((1, 3))
+        return lambda demonstration: DemonstrationStreams({name: nothing}, nothing, np.eye(3)[None])
+
+    read = states_or_observations(named("states"), named("observations"))
+    with_states = Demonstration("demo_0", np.zeros((1, 7)), np.zeros((1, 4)), "<mujoco/>", {"object": np.zeros((1, 7))})
+    assert list(read(with_states).observations) == ["states"]
+    for lacking in (replace(with_states, states=None), replace(with_states, model_xml="")):
+        assert list(read(lacking).observations) == ["observations"]
+
+
+def test_observations_without_a_pose_are_named(tmp_path: Path) -> None:
+    demo_file(tmp_path / "demo.hdf5", [3])
+    with h5py.File(tmp_path / "demo.hdf5", "r+") as file:
+        del file["data/demo_9/obs/robot0_eef_quat"]
+    with pytest.raises(
+        DatasetError, match=r"demo_9: obs/ has no \['robot0_eef_quat'\], there are \['object', 'robot0_eef"
+    ):
+        import_robosuite_hdf5(
+            tmp_path / "demo.hdf5",
+            tmp_path / "out",
+            spec=SPEC,
+            task="lift",
+            read_streams=streams_from_observations(SPEC, OBSERVATIONS),
+        )
 
 
 def test_bad_files_are_one_sentence_and_leave_nothing(tmp_path: Path) -> None:
