@@ -52,7 +52,41 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         )
     began = time.perf_counter()
     results = _run_episodes(config, run, job, list(seeds), actor)
-    settings = {
+    settings = _settings(config, task, trained, description, sampler, kinds)
+    cost = _cost(results, actor, time.perf_counter() - began)
+    comparisons = compare_all(results, references)
+    report = write_evaluation(
+        run.folder,
+        results,
+        title=f"{task['name']}: {trained.name}",
+        settings={**settings, "policy calls": _pace(cost)},
+        spec=spec,
+        training=read_metrics(trained),
+        comparisons=comparisons,
+    )
+    details = _details_of_successes(results)
+    _say(run, results, comparisons, details, cost)
+    run.say(f"report: {report}")
+    return {
+        "settings": settings,
+        **results_json(results),
+        "comparisons": [comparison.json() for comparison in comparisons],
+        "details_of_successes": details,
+        "cost": cost,
+        "report": str(report),
+    }
+
+
+def _settings(
+    config: DictConfig,
+    task: Mapping[str, Any],
+    trained: Path,
+    description: checkpoint.Description,
+    sampler: str,
+    kinds: Sequence[str],
+) -> dict[str, object]:
+    """What must be known to repeat the evaluation, and to trust it."""
+    return {
         "task": task["name"],
         "run": str(trained),
         "checkpoint": f"step {description.step}, averaged weights",
@@ -67,31 +101,6 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         "versions": _listed(checkpoint.versions()),
         "commit of training": description.commit,
         "commit of evaluation": checkpoint.commit(),
-    }
-    cost = _cost(results, actor, time.perf_counter() - began)
-    comparisons = compare_all(results, references)
-    report = write_evaluation(
-        run.folder,
-        results,
-        title=f"{task['name']}: {trained.name}",
-        settings={**settings, "policy calls": _pace(cost)},
-        spec=spec,
-        training=read_metrics(trained),
-        comparisons=comparisons,
-    )
-    _say(run, results, comparisons)
-    run.say(f"policy calls: {_pace(cost)}")
-    run.say(f"report: {report}")
-    details = _details_of_successes(results)
-    for name, counts in details.items():
-        run.say(f"{name} of the successes: " + ", ".join(f"{value}: {count}" for value, count in counts.items()))
-    return {
-        "settings": settings,
-        **results_json(results),
-        "comparisons": [comparison.json() for comparison in comparisons],
-        "details_of_successes": details,
-        "cost": cost,
-        "report": str(report),
     }
 
 
@@ -188,10 +197,18 @@ def _details_of_successes(results: Sequence[EpisodeResult]) -> dict[str, dict[st
     return {name: dict(sorted(counts.items())) for name, counts in counted.items() if 2 <= len(counts) <= _FEW_VALUES}
 
 
-def _say(run: Run, results: Sequence[EpisodeResult], comparisons: Sequence[Comparison]) -> None:
-    run.say(
-        f"success {wilson(sum(result.success for result in results), len(results))} episodes (95 % Wilson interval)"
-    )
+def _say(
+    run: Run,
+    results: Sequence[EpisodeResult],
+    comparisons: Sequence[Comparison],
+    details: Mapping[str, Mapping[str, int]],
+    cost: Mapping[str, float],
+) -> None:
+    success = wilson(sum(result.success for result in results), len(results))
+    run.say(f"success {success} episodes (95 % Wilson interval)")
     run.say(f"mean of the best reward {bootstrap_mean([result.max_reward for result in results])} (95 % bootstrap)")
+    for name, counts in details.items():
+        run.say(f"{name} of the successes: " + ", ".join(f"{value}: {count}" for value, count in counts.items()))
     for comparison in comparisons:
         run.say(f"against {comparison.reference}: {comparison}")
+    run.say(f"policy calls: {_pace(cost)}")

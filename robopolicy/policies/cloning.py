@@ -20,15 +20,23 @@ HeadFactory = Callable[..., nn.Module]
 _LOG_STD_RANGE = (-5.0, 2.0)
 
 
-class MeanSquaredCloning(PolicyModule):
-    """The chunk that minimises the mean squared error: the conditional mean, blind to modes."""
+class _Cloning(PolicyModule):
+    """A network from the encoded observation straight to `numbers` for each element of the chunk."""
+
+    numbers: int
 
     def __init__(
         self, spec: RobotSpec, horizon: Horizon, net: HeadFactory, normaliser: SpecNormaliser | None = None
     ) -> None:
         super().__init__(spec, horizon, normaliser)
         self.chunk_shape = (horizon.prediction, spec.action.shape[0])
-        self.net = net(condition_size=self.encoder.size, outputs=math.prod(self.chunk_shape))
+        self.net = net(condition_size=self.encoder.size, outputs=self.numbers * math.prod(self.chunk_shape))
+
+
+class MeanSquaredCloning(_Cloning):
+    """The chunk that minimises the mean squared error: the conditional mean, blind to modes."""
+
+    numbers = 1
 
     def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor:
         error = self._mean(self.encode(observation)) - self.normalise(actions)
@@ -42,15 +50,10 @@ class MeanSquaredCloning(PolicyModule):
         return mean.float().view(-1, *self.chunk_shape)
 
 
-class GaussianCloning(PolicyModule):
+class GaussianCloning(_Cloning):
     """A Gaussian with a mean and a standard deviation for each element of the chunk, fitted by maximum likelihood."""
 
-    def __init__(
-        self, spec: RobotSpec, horizon: Horizon, net: HeadFactory, normaliser: SpecNormaliser | None = None
-    ) -> None:
-        super().__init__(spec, horizon, normaliser)
-        self.chunk_shape = (horizon.prediction, spec.action.shape[0])
-        self.net = net(condition_size=self.encoder.size, outputs=2 * math.prod(self.chunk_shape))
+    numbers = 2
 
     def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor:
         """Negative log likelihood per element (nats), mean over the chunk: [B]."""

@@ -11,8 +11,9 @@ TURN = ArraySpec((4,), parts=(Part("rotation", 4, "quaternion"),))
 GOOD = np.array([0.5, 1, 0, 0, 0, 1, 0])
 
 
-def test_a_chunk_of_rotations_passes() -> None:
+def test_good_actions_pass_unchanged() -> None:
     check_actions(SPEC, np.stack([GOOD, GOOD]), "a chunk")
+    assert np.array_equal(ActionFilter(SPEC)(GOOD), GOOD)
 
 
 @pytest.mark.parametrize(
