@@ -18,7 +18,7 @@ from robopolicy.control.interpolation import parts_of
 from robopolicy.evaluation.colours import ACCENT, FAILURE, INK, LINE, MUTED, SUCCESS
 from robopolicy.evaluation.episodes import EpisodeResult, Trace
 from robopolicy.rotation import ROTATION_KINDS
-from robopolicy.spec import Part, RobotSpec
+from robopolicy.spec import ArraySpec, Part, RobotSpec
 
 MOST_DIMENSIONS = 16
 """A chunk picture shows at most this many action dimensions."""
@@ -118,7 +118,7 @@ def chunk_picture(trace: Trace, spec: RobotSpec) -> bytes:
 
     Every value stands at the time at which it is to be reached; a chunk's line begins one period after its observation.
     """
-    names = [name for part, _ in parts_of(spec.action) for name in _dimension_names(part, spec.action.unit)]
+    names = action_names(spec.action)
     shown = min(len(names), MOST_DIMENSIONS)
     columns = 1 if shown < 3 else 2
     rows = -(-shown // columns)
@@ -136,6 +136,11 @@ def chunk_picture(trace: Trace, spec: RobotSpec) -> bytes:
             axes.set_xlabel("time (s)")
             axes.tick_params(labelbottom=True)
         return _svg(figure)
+
+
+def action_names(spec: ArraySpec) -> list[str]:
+    """A title with its unit for each element of an action."""
+    return [name for part, _ in parts_of(spec) for name in _dimension_names(part, spec.unit)]
 
 
 def _draw_dimension(axes: Axes, trace: Trace, period_ns: int, dimension: int) -> None:

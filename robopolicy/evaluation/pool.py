@@ -179,7 +179,7 @@ def serve() -> None:
         while True:
             connection.send(sendable(_obey(slots, connection.recv())))
     except (EOFError, ConnectionError):
-        pass
+        pass  # nobody asks any more: the evaluation is over, or its process is gone
     except Exception as error:
         with contextlib.suppress(ConnectionError):
             connection.send(_Failure.of(error))

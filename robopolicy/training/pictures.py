@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from robopolicy.control.interpolation import parts_of
 from robopolicy.dataset.windows import Windows
 from robopolicy.denoise.noise import RowNoise
 from robopolicy.denoise.sampler import Request
+from robopolicy.evaluation.pictures import action_names
 from robopolicy.policies.policy import PolicyModule
 
 _WINDOWS = 4
@@ -29,7 +29,7 @@ def prediction_picture(policy: PolicyModule, windows: Windows, seed: int) -> Fig
     sampled = policy.unnormalise(policy.sample(encoded, Request(noise)).normalised)
     chunks = sampled.view(len(chosen), _SAMPLES, *sampled.shape[1:]).cpu().numpy()
 
-    names = [f"{part.name} {i}" for part, _ in parts_of(policy.spec.action) for i in range(part.size)]
+    names = action_names(policy.spec.action)
     shown = min(len(names), _MOST_DIMENSIONS)
     time_s = (np.arange(policy.horizon.prediction) + 1) / policy.spec.rate_hz
     figure = Figure(figsize=(3.0 * len(chosen), 1.6 * shown + 0.6), layout="constrained")

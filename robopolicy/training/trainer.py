@@ -6,6 +6,7 @@ resuming continues bit for bit on a CPU, and W processes with batch B do what on
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -239,6 +240,7 @@ class _Recent:
 
 def _fabric(settings: TrainingSettings) -> Fabric:
     """One process, or as many as torchrun started. Raises ConfigError for what this machine cannot do."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # says the precision on every start
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     try:
         fabric = Fabric(
