@@ -22,10 +22,11 @@ from robopolicy.evaluation.lockstep import evaluate
 from robopolicy.evaluation.report import write_evaluation
 from robopolicy.evaluation.statistics import bootstrap_mean, wilson
 from robopolicy.jobs.seeds import DEMONSTRATION, kinds_of
+from robopolicy.jobs.task import robot_spec
 from robopolicy.jobs.train import CONFIG_FILE
 from robopolicy.policies.generative import GenerativePolicy
 from robopolicy.policies.policy import PolicyModule
-from robopolicy.spec import RobotSpec, check_fits
+from robopolicy.spec import check_fits
 from robopolicy.training import checkpoint
 from robopolicy.training.metrics import read_metrics
 
@@ -44,7 +45,8 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     policy, description = checkpoint.load(trained)
     sampler = _choose_sampler(policy, config)
     job = EpisodeJob(task["robot"], int(task["max_steps"]), task["step_limits"], policy.horizon.observation_steps)
-    spec = _fitting_spec(job, policy, trained, task["name"])
+    spec = robot_spec(task)
+    check_fits(policy.spec, spec, who=f"the policy of {trained}", whom=f"task '{task['name']}'")
     actor = PolicyActor(policy, seed=int(config.noise_seed), batch_size=int(config.slots))
     if DEMONSTRATION in (kinds := kinds_of(seeds)):
         run.say(
@@ -134,15 +136,6 @@ def _choose_sampler(policy: PolicyModule, config: DictConfig) -> str:
     if config.sampler is not None:
         policy.sampler = build(config.sampler)
     return str(policy.sampler)
-
-
-def _fitting_spec(job: EpisodeJob, policy: PolicyModule, trained: Path, task: str) -> RobotSpec:
-    robot = job.make_robot()
-    try:
-        check_fits(policy.spec, robot.spec, who=f"the policy of {trained}", whom=f"task '{task}'")
-        return robot.spec
-    finally:
-        robot.close()
 
 
 def _run_episodes(
