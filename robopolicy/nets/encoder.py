@@ -1,4 +1,4 @@
-"""From normalised observations to the condition of a network."""
+"""From normalised observations to the condition of a network: tokens [B, N, C]."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from robopolicy.spec import ArraySpec
 
 
 class StateEncoder(nn.Module):
-    """Low-dimensional streams, every observation step of each, side by side: {name: [B, To, ...]} to [B, size].
+    """Low-dimensional streams side by side, one token for each observation step: {name: [B, To, ...]} to [B, To, C].
 
-    Streams are taken in the order of the spec.
+    Streams are taken in the order of the spec. `tokens` is To, `size` is C.
     """
 
     def __init__(self, observations: Mapping[str, ArraySpec], observation_steps: int) -> None:
@@ -23,8 +23,8 @@ class StateEncoder(nn.Module):
         if images:
             raise ConfigError(f"the state encoder cannot read the image streams {images}: leave them out of the task")
         self.names = list(observations)
-        widths = [torch.Size(spec.shape).numel() for spec in observations.values()]
-        self.size = observation_steps * sum(widths)
+        self.tokens = observation_steps
+        self.size = sum(torch.Size(spec.shape).numel() for spec in observations.values())
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        return torch.cat([observation[name].flatten(1) for name in self.names], dim=-1)
+        return torch.cat([observation[name].flatten(2) for name in self.names], dim=-1)

@@ -32,13 +32,14 @@ class ResidualMlp(nn.Module):
     Args:
         action_size: D.
         prediction: Tp.
-        condition_size: width of the encoded observation.
+        tokens, condition_size: N and C of the encoded observation.
     """
 
     def __init__(
         self,
         action_size: int,
         prediction: int,
+        tokens: int,
         condition_size: int,
         *,
         width: int = 256,
@@ -48,14 +49,14 @@ class ResidualMlp(nn.Module):
     ) -> None:
         super().__init__()
         self.level = LevelEmbedding(level_size)
-        self.condition = nn.Sequential(nn.Linear(condition_size + level_size, width), nn.Mish())
+        self.condition = nn.Sequential(nn.Linear(tokens * condition_size + level_size, width), nn.Mish())
         self.inlet = nn.Linear(prediction * action_size, width)
         self.blocks = nn.ModuleList(ResidualBlock(width, width, dropout) for _ in range(blocks))
         self.outlet = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, prediction * action_size))
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor) -> Tensor:
-        """x [B, Tp, D], level [B], condition [B, C] to [B, Tp, D]."""
-        context = self.condition(torch.cat([condition, self.level(level)], dim=-1))
+        """x [B, Tp, D], level [B], condition [B, N, C] to [B, Tp, D]."""
+        context = self.condition(torch.cat([condition.flatten(1), self.level(level)], dim=-1))
         hidden = self.inlet(x.flatten(1))
         for block in self.blocks:
             hidden = block(hidden, context)
@@ -64,15 +65,26 @@ class ResidualMlp(nn.Module):
 
 
 class RegressionMlp(nn.Module):
-    """A residual perceptron from the condition [B, C] straight to [B, outputs]: the body of behaviour cloning."""
+    """A residual perceptron from the condition [B, N, C] straight to [B, outputs]: the body of behaviour cloning."""
 
-    def __init__(self, condition_size: int, outputs: int, *, width: int = 256, blocks: int = 3, dropout: float = 0.0):
+    def __init__(
+        self,
+        tokens: int,
+        condition_size: int,
+        outputs: int,
+        *,
+        width: int = 256,
+        blocks: int = 3,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        condition_size *= tokens
         self.inlet = nn.Linear(condition_size, width)
         self.blocks = nn.ModuleList(ResidualBlock(width, condition_size, dropout) for _ in range(blocks))
         self.outlet = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, outputs))
 
     def forward(self, condition: Tensor) -> Tensor:
+        condition = condition.flatten(1)
         hidden = self.inlet(condition)
         for block in self.blocks:
             hidden = block(hidden, condition)

@@ -43,7 +43,7 @@ class UNet1d(nn.Module):
     Args:
         action_size: D.
         prediction: Tp, divisible by 2^(levels - 1).
-        condition_size: width of the encoded observation.
+        tokens, condition_size: N and C of the encoded observation.
         channels: of each level; (256, 512, 1024) is Diffusion Policy's default for states.
     """
 
@@ -51,6 +51,7 @@ class UNet1d(nn.Module):
         self,
         action_size: int,
         prediction: int,
+        tokens: int,
         condition_size: int,
         *,
         channels: Sequence[int] = (256, 512, 1024),
@@ -63,7 +64,7 @@ class UNet1d(nn.Module):
             raise ValueError(
                 f"a U-Net of {len(channels)} levels needs chunks of a multiple of {2 ** (len(channels) - 1)}"
             )
-        context = level_size + condition_size
+        context = level_size + tokens * condition_size
 
         def block(inputs: int, outputs: int) -> FilmResidualBlock:
             return FilmResidualBlock(inputs, outputs, context, kernel, groups)
@@ -82,8 +83,8 @@ class UNet1d(nn.Module):
         )
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor) -> Tensor:
-        """x [B, Tp, D], level [B], condition [B, C] to [B, Tp, D]."""
-        context = torch.cat([self.level(level), condition], dim=-1)
+        """x [B, Tp, D], level [B], condition [B, N, C] to [B, Tp, D]."""
+        context = torch.cat([self.level(level), condition.flatten(1)], dim=-1)
         hidden, skips = x.transpose(1, 2), []
         for index, stage in enumerate(self.down):
             hidden = _run(stage, hidden, context)

@@ -15,7 +15,7 @@ from robopolicy.policies.policy import Encoded, Horizon, PolicyModule
 from robopolicy.spec import RobotSpec
 
 HeadFactory = Callable[..., nn.Module]
-"""Called with condition_size and outputs; see `robopolicy.nets.mlp.RegressionMlp`."""
+"""Called with tokens, condition_size and outputs; see `robopolicy.nets.mlp.RegressionMlp`."""
 
 _LOG_STD_RANGE = (-5.0, 2.0)
 
@@ -30,7 +30,11 @@ class _Cloning(PolicyModule):
     ) -> None:
         super().__init__(spec, horizon, normaliser)
         self.chunk_shape = (horizon.prediction, spec.action.shape[0])
-        self.net = net(condition_size=self.encoder.size, outputs=self.numbers * math.prod(self.chunk_shape))
+        self.net = net(
+            tokens=self.encoder.tokens,
+            condition_size=self.encoder.size,
+            outputs=self.numbers * math.prod(self.chunk_shape),
+        )
 
 
 class MeanSquaredCloning(_Cloning):
@@ -39,7 +43,7 @@ class MeanSquaredCloning(_Cloning):
     numbers = 1
 
     def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor:
-        error = self._mean(self.encode(observation)) - self.normalise(actions)
+        error = self._mean(self.encode(observation, noise)) - self.normalise(actions)
         return error.square().mean(dim=(1, 2))
 
     def sample(self, encoded: Encoded, request: Request) -> Sampled:
@@ -57,7 +61,7 @@ class GaussianCloning(_Cloning):
 
     def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor:
         """Negative log likelihood per element (nats), mean over the chunk: [B]."""
-        mean, log_std = self._distribution(self.encode(observation))
+        mean, log_std = self._distribution(self.encode(observation, noise))
         standardised = (self.normalise(actions) - mean) * torch.exp(-log_std)
         return (0.5 * standardised.square() + log_std + 0.5 * math.log(2 * math.pi)).mean(dim=(1, 2))
 

@@ -21,14 +21,14 @@ from robopolicy.policies.policy import Encoded, Horizon, PolicyModule
 from robopolicy.spec import RobotSpec
 
 NetFactory = Callable[..., nn.Module]
-"""Called with action_size, prediction and condition_size; see `robopolicy.nets`."""
+"""Called with action_size, prediction, tokens and condition_size; see `robopolicy.nets`."""
 
 
 class GenerativePolicy(PolicyModule):
     """See `robopolicy.policies.policy.Policy`.
 
     Args:
-        net: makes the network; its forward takes x [B, Tp, D], level [B] and condition [B, C].
+        net: makes the network; its forward takes x [B, Tp, D], level [B] and condition [B, N, C].
         path: how clean actions turn into noise.
         target: what the network predicts.
         sampler: used by `sample`.
@@ -52,7 +52,10 @@ class GenerativePolicy(PolicyModule):
         self.target: Target = target
         self.sampler = sampler  # through the property, which checks it against the path
         self.net = net(
-            action_size=spec.action.shape[0], prediction=horizon.prediction, condition_size=self.encoder.size
+            action_size=spec.action.shape[0],
+            prediction=horizon.prediction,
+            tokens=self.encoder.tokens,
+            condition_size=self.encoder.size,
         )
 
     @property
@@ -72,7 +75,7 @@ class GenerativePolicy(PolicyModule):
         t = self.path.training_times(noise.uniform(1)[0])
         eps = noise.normal(1, clean.shape[1:])[0]
         x = _column(self.path.alpha(t)) * clean + _column(self.path.sigma(t)) * eps
-        output = self.net(x, self.path.embed(t), self.encode(observation).condition)
+        output = self.net(x, self.path.embed(t), self.encode(observation, noise).condition)
         wanted = eps if self.target == "eps" else clean
         error: Tensor = output.float() - wanted
         return error.square().mean(dim=(1, 2))
@@ -88,7 +91,7 @@ class GenerativePolicy(PolicyModule):
 
 @dataclass(frozen=True)
 class BoundDenoiser:
-    """A `robopolicy.denoise.sampler.Denoiser`: a network with its condition [B, C]."""
+    """A `robopolicy.denoise.sampler.Denoiser`: a network with its condition [B, N, C]."""
 
     net: nn.Module
     path: NoisePath

@@ -38,7 +38,7 @@ class Horizon:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What `encode` made of an observation batch: `condition` [B, C]."""
+    """What `encode` made of an observation batch: `condition` [B, N, C], N tokens (one an observation step)."""
 
     condition: Tensor
 
@@ -46,7 +46,7 @@ class Encoded:
         return len(self.condition)
 
     def repeat(self, count: int) -> Encoded:
-        """Each row `count` times in a row: [B * count, C], for candidates."""
+        """Each row `count` times in a row: [B * count, N, C], for candidates."""
         return Encoded(self.condition.repeat_interleave(count, dim=0))
 
     def rows(self, index: Tensor) -> Encoded:
@@ -62,8 +62,9 @@ class Policy(Protocol):
     def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor:
         """Loss of each row, [B]. Observations {name: [B, To, ...]} and actions [B, Tp, D] in physical units."""
 
-    def encode(self, observation: Mapping[str, Tensor]) -> Encoded:
-        """{name: [B, To, ...]} in physical units, once per control step."""
+    def encode(self, observation: Mapping[str, Tensor], noise: Noise | None = None) -> Encoded:
+        """{name: [B, To, ...]} in physical units, once per control step. `noise` is given in training only, for what
+        is random there (augmentation of images, dropped goals)."""
 
     def sample(self, encoded: Encoded, request: Request) -> Sampled:
         """Chunks in normalised space, [B, Tp, D]."""
@@ -83,7 +84,7 @@ class PolicyModule(nn.Module, ABC):
         self.normaliser = SpecNormaliser(spec) if normaliser is None else normaliser
         self.encoder = StateEncoder(spec.observations, horizon.observation_steps)
 
-    def encode(self, observation: Mapping[str, Tensor]) -> Encoded:
+    def encode(self, observation: Mapping[str, Tensor], noise: Noise | None = None) -> Encoded:
         return Encoded(self.encoder(self.normaliser.observe(observation)))
 
     @abstractmethod

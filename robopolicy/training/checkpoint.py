@@ -30,7 +30,7 @@ from robopolicy.policies.factory import make_policy
 from robopolicy.policies.policy import PolicyModule
 from robopolicy.spec import RobotSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _KEEP = 2
 
 

@@ -14,6 +14,7 @@ from robopolicy.actors.policy import OneRobotActor, PolicyActor
 from robopolicy.control.filter import ActionFilter
 from robopolicy.control.loop import Ask, episode, run_episode
 from robopolicy.control.robot import Observation, Sample
+from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.sampler import Request, Sampled
 from robopolicy.policies.policy import Encoded, Horizon
 
@@ -30,13 +31,13 @@ class Halving:
         self.noise = noise
         self.shown: list[Tensor] = []
 
-    def encode(self, observation: Mapping[str, Tensor]) -> Encoded:
+    def encode(self, observation: Mapping[str, Tensor], noise: Noise | None = None) -> Encoded:
         self.shown.append(observation["position"])
-        return Encoded(observation["position"][:, -1].float())
+        return Encoded(observation["position"][:, -1:].float())
 
     def sample(self, encoded: Encoded, request: Request) -> Sampled:
         halves = 0.5 ** torch.arange(1, 5).view(1, 4, 1)
-        chunk = encoded.condition[:, None] * halves + self.noise * request.noise.normal(1, (4, 1))[0]
+        chunk = encoded.condition * halves + self.noise * request.noise.normal(1, (4, 1))[0]
         return Sampled(chunk, torch.full((len(encoded),), 7))
 
     def normalise(self, actions: Tensor) -> Tensor:

@@ -115,9 +115,9 @@ def test_encoding_happens_once_however_often_the_network_is_asked() -> None:
 
 
 def test_encoded_rows_repeat_for_candidates() -> None:
-    encoded = Encoded(torch.arange(6.0).view(3, 2))
-    assert encoded.repeat(2).condition[:, 0].tolist() == [0, 0, 2, 2, 4, 4]
-    assert encoded.rows(torch.tensor([2, 0])).condition[:, 0].tolist() == [4, 0]
+    encoded = Encoded(torch.arange(6.0).view(3, 1, 2))
+    assert encoded.repeat(2).condition[:, 0, 0].tolist() == [0, 0, 2, 2, 4, 4]
+    assert encoded.rows(torch.tensor([2, 0])).condition[:, 0, 0].tolist() == [4, 0]
 
 
 @pytest.mark.parametrize(("values", "words"), [((0, 4, 2), "empty part"), ((1, 4, 5), "exceeds")])
