@@ -1,4 +1,6 @@
-"""Measures a hot path: `python scripts/bench.py name=loading|recording|training|inference|rendering|loop`."""
+"""Measures a hot path, or samplers against a closed form:
+`python scripts/bench.py name=loading|recording|training|inference|rendering|loop|samplers`.
+"""
 
 from robopolicy.command import command
 from robopolicy.jobs.bench import bench

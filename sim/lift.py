@@ -53,12 +53,14 @@ def make_robot(
     image_width: int = 84,
     image_stream: bool = False,
     clock: Clock | None = None,
+    beyond_m: float = 0.0,
 ) -> SimRobot:
     """A Lift robot whose cube starts within `half_width_m` of the table's centre in x and y, at any yaw.
 
-    `image_stream` makes the rendered image a stream too.
+    `image_stream` makes the rendered image a stream too. With `beyond_m` the cube starts that far outside its region.
     """
-    return SimRobot(LiftSimulation(half_width_m, image_height, image_width), clock, image_stream=image_stream)
+    simulation = LiftSimulation(half_width_m, image_height, image_width, beyond_m)
+    return SimRobot(simulation, clock, image_stream=image_stream)
 
 
 class LiftSimulation:
@@ -67,8 +69,11 @@ class LiftSimulation:
     cameras = ("agentview", "frontview", "birdview", "sideview", "robot0_eye_in_hand")
     default_camera = "agentview"
 
-    def __init__(self, half_width_m: float = 0.03, image_height: int = 84, image_width: int = 84) -> None:
+    def __init__(
+        self, half_width_m: float = 0.03, image_height: int = 84, image_width: int = 84, beyond_m: float = 0.0
+    ) -> None:
         self.spec = _spec()
+        self._half_width_m, self._beyond_m = half_width_m, beyond_m
         self._env = make_environment(half_width_m)
         self._model: mujoco.MjModel = self._env.sim.model._model
         self._data: mujoco.MjData = self._env.sim.data._data
@@ -84,6 +89,8 @@ class LiftSimulation:
         self._env.rng = random
         self._env.placement_initializer.rng = random
         self._env.reset()
+        if self._beyond_m > 0.0:
+            self._move_cube_outside()
         self._begin()
 
     def restore(self, state: ArrayLike) -> None:
@@ -102,6 +109,12 @@ class LiftSimulation:
         arm = self._arm.part_controllers["right"]
         arm.update_initial_joints(positions[arm.qpos_index])
         self._begin()
+
+    def _move_cube_outside(self) -> None:
+        """Along the ray from the table's centre to where the cube would start, to `beyond_m` outside the region."""
+        cube = self._data.joint("cube_joint0").qpos
+        offset = cube[:2] - TABLE_M[:2]
+        cube[:2] = TABLE_M[:2] + offset * (self._half_width_m + self._beyond_m) / np.abs(offset).max()
 
     def _begin(self) -> None:
         """Everything that belongs to an episode, once its first state is set."""

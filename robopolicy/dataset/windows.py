@@ -1,16 +1,19 @@
-"""Training windows: for one moment, the past observations up to now and the actions from now on.
+"""Training windows: for one moment, the past observations up to now, the actions from now on, and perhaps a goal.
 
 `window_rows` is the one place that says which rows those are; deployment calls it for its observation history too.
-Small arrays lie in RAM, concatenated, so a batch is a gather; images are decoded from the files when asked for.
+Small arrays lie in RAM, concatenated, so a batch is a gather; images too where they fit, else they are decoded from the
+files when asked for.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -18,11 +21,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from robopolicy.dataset.dataset import Dataset
 from robopolicy.dataset.episode import Episode
+from robopolicy.dataset.goals import Goal
 from robopolicy.dataset.layout import ACTION, OBSERVATION
 from robopolicy.dataset.statistics import check_finite
 from robopolicy.errors import DatasetError
 
 Rows = NDArray[np.int64]
+Indices = Sequence[int] | NDArray[np.integer[Any]]
+Draws = NDArray[np.floating[Any]]
 
 
 def window_rows(
@@ -51,7 +57,8 @@ class WindowBatch:
     """B windows.
 
     Attributes:
-        observations: [B, To, ...] for each stream: float32, or uint8/uint16 for images. Index -1 is now.
+        observations: [B, To, ...] for each stream: float32, or uint8/uint16 for images. Index -1 is now. A goal is
+            [B, 1, ...].
         actions: [B, Tp, D] float32, physical units. Index 0 belongs to the newest observation.
     """
 
@@ -68,6 +75,8 @@ class Windows:
         observation_steps: To, at least 1.
         horizon: Tp, at least 1.
         decoding_threads: for images; None takes one a core.
+        image_memory: bytes; if all images together take no more, they are decoded once and kept.
+        goals: further streams, each the value of a stream at a later row of the same episode.
 
     Raises DatasetError for an unknown stream, no episode, arrays of other shapes, or data that are not finite.
     """
@@ -80,6 +89,8 @@ class Windows:
         observation_steps: int,
         horizon: int,
         decoding_threads: int | None = None,
+        image_memory: int = 0,
+        goals: Mapping[str, Goal] | None = None,
     ) -> None:
         if observation_steps < 1 or horizon < 1:
             raise DatasetError(
@@ -90,24 +101,34 @@ class Windows:
             raise DatasetError("there are no episodes to make windows from; record or import some first")
         self.observation_steps = observation_steps
         self.horizon = horizon
+        self.goals = dict(goals or {})
         lengths = np.array([episode.length for episode in self.episodes], dtype=np.int64)
         self._stop = np.repeat(np.cumsum(lengths), lengths)
         self._start = self._stop - np.repeat(lengths, lengths)
         self._episode = np.repeat(np.arange(len(lengths)), lengths)
-        images = [name for name in observations if self._is_image(name)]
-        self._check_shapes([ACTION, *(f"{OBSERVATION}/{name}" for name in observations)], source)
+        self._observations = tuple(observations)
+        streams = dict.fromkeys([*observations, *(goal.stream for goal in self.goals.values())])
+        self._check_shapes([ACTION, *(f"{OBSERVATION}/{name}" for name in streams)], source)
         self._actions = self._concatenated(ACTION)
-        self._images = images
-        small = [name for name in observations if name not in self._images]
-        self._small = {name: self._concatenated(f"{OBSERVATION}/{name}") for name in small}
+        images = [name for name in streams if self._is_image(name)]
+        self._in_memory: dict[str, NDArray[Any]] = {
+            name: self._concatenated(f"{OBSERVATION}/{name}") for name in streams if name not in images
+        }
         self._threads = decoding_threads or os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads, "image decoder")  # starts no thread before its first task
+        if self._image_bytes(images) <= image_memory:
+            everything = np.arange(len(self))
+            self._in_memory |= {name: self._frames(f"{OBSERVATION}/{name}", everything) for name in images}
 
     def __len__(self) -> int:
         return len(self._start)
 
-    def batch(self, indices: Sequence[int] | NDArray[np.integer[Any]]) -> WindowBatch:
-        """The windows `indices` (each 0 to len - 1), in that order."""
+    def batch(self, indices: Indices, draws: Draws | None = None) -> WindowBatch:
+        """The windows `indices` (each 0 to len - 1), in that order.
+
+        `draws` [B] in [0, 1) choose the rows of `future` goals, one draw for all goals of a window; without them a
+        goal lies half-way to the end.
+        """
         steps = np.asarray(indices, dtype=np.int64)
         if steps.size and not (steps.min() >= 0 and steps.max() < len(self)):
             raise IndexError(f"window indices {steps.min()} to {steps.max()}, there are {len(self)} windows")
@@ -118,26 +139,28 @@ class Windows:
             observation_steps=self.observation_steps,
             horizon=self.horizon,
         )
-        observations: dict[str, NDArray[Any]] = {name: array[past] for name, array in self._small.items()}
-        for name in self._images:
-            observations[name] = self._frames(f"{OBSERVATION}/{name}", past)
+        observations = {name: self._values(name, past) for name in self._observations}
+        chosen = np.full(len(steps), 0.5) if draws is None else draws
+        for name, goal in self.goals.items():
+            observations[name] = self._values(goal.stream, goal.rows(steps, self._stop[steps], chosen)[:, None])
         return WindowBatch(observations, self._actions[future])
 
     def batches(
-        self, index_batches: Iterable[Sequence[int] | NDArray[np.integer[Any]]], prefetch: int = 2
+        self, index_batches: Iterable[Indices], prefetch: int = 2, draws: Iterable[Draws] | None = None
     ) -> Iterator[WindowBatch]:
         """`batch` of each entry, in order, read ahead by `prefetch` threads (0: read when asked).
 
-        Leaving the iterator early ends its threads; an error in one of them is raised here.
+        `draws` gives those of each batch. Leaving the iterator early ends its threads; an error in one of them is
+        raised here.
         """
         if prefetch < 1:
-            yield from map(self.batch, index_batches)
+            yield from map(self.batch, index_batches, repeat(None) if draws is None else draws)
             return
         waiting: deque[Future[WindowBatch]] = deque()
         with ThreadPoolExecutor(prefetch, "window prefetch") as pool:
             try:
-                for indices in index_batches:
-                    waiting.append(pool.submit(self.batch, indices))
+                for indices, drawn in zip(index_batches, repeat(None) if draws is None else draws, strict=False):
+                    waiting.append(pool.submit(self.batch, indices, drawn))
                     if len(waiting) > prefetch:
                         yield waiting.popleft().result()
                 while waiting:
@@ -172,6 +195,16 @@ class Windows:
             check_finite(values, f"'{name}' in episode file '{episode.path}'")
             parts.append(values)
         return np.concatenate(parts)
+
+    def _values(self, name: str, rows: Rows) -> NDArray[Any]:
+        """[*rows.shape, ...] of one stream."""
+        values = self._in_memory.get(name)
+        return self._frames(f"{OBSERVATION}/{name}", rows) if values is None else values[rows]
+
+    def _image_bytes(self, names: Sequence[str]) -> int:
+        """What all images of these streams take, decoded."""
+        first, arrays = self.episodes[0], [f"{OBSERVATION}/{name}" for name in names]
+        return sum(len(self) * math.prod(first.shape(name)[1:]) * first.dtype(name).itemsize for name in arrays)
 
     def _frames(self, name: str, rows: Rows) -> NDArray[Any]:
         """[*rows.shape, H, W, C], decoded by all threads together."""

@@ -1,9 +1,7 @@
-"""Samplers that ask the network once a level: each is a table of coefficients, one row a level,
+"""Samplers: from noise to clean actions by asking a denoiser at descending noise levels.
 
-    x' = A x + B clean + C clean_previous + D noise,
-
-computed once for a list of levels, so the loop itself has no arithmetic of its own. Noise is drawn before the loop;
-clipping of the clean action happens here, after whatever wraps the denoiser.
+Their coefficients come from `robopolicy.denoise.tables`, so the loops have no arithmetic of their own. Noise is drawn
+before the loop; clipping of the clean action happens here, after whatever wraps the denoiser.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from torch import Tensor
 from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.paths import NoisePath
 from robopolicy.denoise.prediction import Prediction
+from robopolicy.denoise.tables import Correction, Table, TableFunction, ddim, ddpm, dpmpp, euler, heun
 from robopolicy.errors import ConfigError
 
 
@@ -31,6 +30,10 @@ class Denoiser(Protocol):
     def shape(self) -> tuple[int, int, int]:
         """B, Tp, D."""
 
+    @property
+    def cost(self) -> int:
+        """Evaluations of one network on one row that one call costs."""
+
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         """x [B, Tp, D], t [B] or a scalar."""
 
@@ -41,7 +44,7 @@ class Request:
 
     Attributes:
         noise: streams of the batch's rows.
-        levels: explicit and descending; None: the sampler's own.
+        levels: explicit, descending, in (0, 1]; None: the sampler's own.
     """
 
     noise: Noise
@@ -61,29 +64,11 @@ class Sampled:
 Sampler = Callable[[Denoiser, Request], Sampled]
 
 
-@dataclass(frozen=True)
-class Table:
-    """Coefficients of one level list, [n] each: what the new x takes of x, clean, the previous clean and the noise."""
-
-    x_gain: Tensor
-    clean_gain: Tensor
-    previous_gain: Tensor
-    noise_gain: Tensor
-
-
-class TableFunction(Protocol):
-    """Makes the table of a path for descending levels [n]."""
-
-    __name__: str
-
-    def __call__(self, path: NoisePath, levels: Tensor, /) -> Table: ...
-
-
 class TableSampler:
-    """Runs a coefficient table.
+    """Runs a coefficient table, one evaluation a level.
 
     Args:
-        table: `ddpm` or `ddim` of this module, or another function of a path and descending levels [n].
+        table: `ddpm` or another function of `robopolicy.denoise.tables`.
         steps: evaluations when a request names no levels.
         clip: bound of the clean action in normalised space; None: no clipping.
     """
@@ -94,81 +79,96 @@ class TableSampler:
         self.clip = clip
 
     def __str__(self) -> str:
-        clip = "no clipping" if self.clip is None else f"clip {self.clip:g}"
-        return f"{self._table.__name__}, {self.steps} steps, {clip}"
+        return f"{self._table.__name__}, {self.steps} steps, {_clip_name(self.clip)}"
 
     def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
         path, (rows, *shape) = denoiser.path, denoiser.shape
-        levels = path.levels(self.steps) if request.levels is None else torch.tensor(request.levels)
-        if len(levels) == 0 or bool((levels.diff() >= 0).any()):
-            raise ValueError(f"sampling levels must descend, found {levels.tolist()}")
-        table = self._table(path, levels)
+        levels = _levels(path, self.steps, request)
+        gains = _rows(self._table(path, levels))
         noise = request.noise.normal(len(levels) + 1, tuple(shape))
         x = float(path.sigma(levels[0])) * noise[0]
         previous = torch.zeros_like(x)
         levels = levels.to(x.device)
-        for index, gains in enumerate(_rows(table)):
-            clean = denoiser(x, levels[index]).clean
-            clean = clean if self.clip is None else clean.clamp(-self.clip, self.clip)
-            x, previous = _step(x, clean, previous, noise[index + 1], gains), clean
-        return Sampled(x, torch.full((rows,), len(levels), device=x.device))
+        for index, (x_gain, clean_gain, previous_gain, noise_gain) in enumerate(gains):
+            clean = _clipped(denoiser(x, levels[index]).clean, self.clip)
+            terms = ((x_gain, x), (clean_gain, clean), (previous_gain, previous), (noise_gain, noise[index + 1]))
+            x, previous = _combined(*terms), clean
+        return Sampled(x, torch.full((rows,), len(levels) * denoiser.cost, device=x.device))
 
 
-def ddpm(path: NoisePath, levels: Tensor) -> Table:
-    """The ancestral step from t to s: mean and variance of q(x_s | x_t, clean) (Ho et al., arXiv 2006.11239, eq. 7).
+class HeunSampler:
+    """Second-order steps: Euler's, then again along the mean of the velocities at both ends.
 
-    Levels may skip: the posterior is that of the two levels at hand. On neighbouring levels it is the `fixed_small`
-    variance of DDPM.
+    Args:
+        steps: when a request names no levels; all but the last cost two evaluations, 2 steps - 1 in all.
+        clip: bound of the clean action in normalised space; None: no clipping.
     """
-    alpha, sigma, next_alpha, next_sigma = _ends(path, levels)
-    ratio = alpha / next_alpha
-    step_variance = sigma**2 - ratio**2 * next_sigma**2
-    zeros = torch.zeros_like(alpha)
-    return Table(
-        x_gain=ratio * next_sigma**2 / sigma**2,
-        clean_gain=next_alpha * step_variance / sigma**2,
-        previous_gain=zeros,
-        noise_gain=(step_variance / sigma**2).sqrt() * next_sigma,
-    )
+
+    def __init__(self, steps: int, clip: float | None = 1.0) -> None:
+        self.steps = steps
+        self.clip = clip
+
+    def __str__(self) -> str:
+        return f"heun, {self.steps} steps, {_clip_name(self.clip)}"
+
+    def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
+        path, (rows, *shape) = denoiser.path, denoiser.shape
+        levels = _levels(path, self.steps, request)
+        straight, corrections = _rows(euler(path, levels)), _rows(heun(path, levels))
+        x = float(path.sigma(levels[0])) * request.noise.normal(1, tuple(shape))[0]
+        levels = levels.to(x.device)
+        for index, (x_gain, clean_gain, *_) in enumerate(straight):
+            clean = _clipped(denoiser(x, levels[index]).clean, self.clip)
+            ahead = _combined((x_gain, x), (clean_gain, clean))
+            if index < len(corrections):
+                x_gain, euler_gain, clean_gain = corrections[index]
+                clean = _clipped(denoiser(ahead, levels[index + 1]).clean, self.clip)
+                ahead = _combined((x_gain, x), (euler_gain, ahead), (clean_gain, clean))
+            x = ahead
+        evaluations = len(straight) + len(corrections)
+        return Sampled(x, torch.full((rows,), evaluations * denoiser.cost, device=x.device))
 
 
-def ddim(path: NoisePath, levels: Tensor) -> Table:
-    """The deterministic step (Song et al., arXiv 2010.02502, eq. 12, eta 0); eps follows the clipped clean action."""
-    alpha, sigma, next_alpha, next_sigma = _ends(path, levels)
-    x_gain = next_sigma / sigma
-    zeros = torch.zeros_like(alpha)
-    return Table(x_gain=x_gain, clean_gain=next_alpha - x_gain * alpha, previous_gain=zeros, noise_gain=zeros)
+_TABLES: Mapping[str, TableFunction] = {"ddpm": ddpm, "ddim": ddim, "euler": euler, "dpmpp": dpmpp}
 
 
-_TABLES: Mapping[str, TableFunction] = {"ddpm": ddpm, "ddim": ddim}
-
-
-def make_sampler(name: str, steps: int, clip: float | None = 1.0) -> TableSampler:
+def make_sampler(name: str, steps: int, clip: float | None = 1.0) -> TableSampler | HeunSampler:
     """The sampler that a configuration names."""
+    if name == "heun":
+        return HeunSampler(steps, clip)
     if name not in _TABLES:
-        raise ConfigError(f"sampler.name is '{name}', expected one of {', '.join(_TABLES)}")
+        raise ConfigError(f"sampler.name is '{name}', expected one of {', '.join(_TABLES)}, heun")
     return TableSampler(_TABLES[name], steps, clip)
 
 
-def _ends(path: NoisePath, levels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """alpha and sigma at the levels [n] and at the level each of them steps to, in double precision."""
-    times = levels.double()
-    following = torch.cat([times[1:], torch.zeros(1, dtype=torch.float64)])
-    return path.alpha(times), path.sigma(times), path.alpha(following), path.sigma(following)
+def _levels(path: NoisePath, steps: int, request: Request) -> Tensor:
+    levels = path.levels(steps) if request.levels is None else torch.tensor(request.levels)
+    if len(levels) == 0 or bool((levels.diff() >= 0).any()):
+        raise ValueError(f"sampling levels must descend, found {levels.tolist()}")
+    if levels[0] > 1 or levels[-1] <= 0:
+        raise ValueError(f"sampling levels must lie in (0, 1], found {levels.tolist()}")
+    return levels
 
 
-def _rows(table: Table) -> list[tuple[float, float, float, float]]:
-    columns = (table.x_gain, table.clean_gain, table.previous_gain, table.noise_gain)
-    return [(row[0], row[1], row[2], row[3]) for row in torch.stack(columns, dim=1).tolist()]
+def _rows(table: Table | Correction) -> list[list[float]]:
+    """One list of coefficients a step."""
+    rows: list[list[float]] = torch.stack(list(vars(table).values()), dim=1).tolist()
+    return rows
 
 
-def _step(
-    x: Tensor, clean: Tensor, previous: Tensor, noise: Tensor, gains: tuple[float, float, float, float]
-) -> Tensor:
-    x_gain, clean_gain, previous_gain, noise_gain = gains
-    result = x_gain * x + clean_gain * clean
-    if previous_gain:
-        result = result + previous_gain * previous
-    if noise_gain:
-        result = result + noise_gain * noise
+def _combined(*terms: tuple[float, Tensor]) -> Tensor:
+    """The sum of gain times tensor, without the terms whose gain is zero."""
+    (gain, value), *others = terms
+    result = gain * value
+    for gain, value in others:
+        if gain:
+            result = result + gain * value
     return result
+
+
+def _clipped(clean: Tensor, clip: float | None) -> Tensor:
+    return clean if clip is None else clean.clamp(-clip, clip)
+
+
+def _clip_name(clip: float | None) -> str:
+    return "no clipping" if clip is None else f"clip {clip:g}"

@@ -16,7 +16,9 @@ from robopolicy.control.loop import EpisodeSummary
 from robopolicy.control.robot import SimulatedRobot, StopReason
 from robopolicy.errors import ConfigError
 from robopolicy.evaluation.robots import started_robot
-from robopolicy.evaluation.statistics import bootstrap_mean, wilson
+from robopolicy.evaluation.statistics import Interval, bootstrap_mean, wilson
+
+_FEW_VALUES = 4
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,15 @@ class Trace:
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """One episode. `trace` and `video` (an MP4 file) exist where asked for and are neither compared nor stored."""
+    """One episode. `trace` and `video` (an MP4 file) exist where asked for and are neither compared nor stored.
+
+    `info` is what the actor said of each of its chunks (evaluations, steps, energy, ...), in order.
+    """
 
     seed: int
     summary: EpisodeSummary
     details: Mapping[str, float] = field(default_factory=dict)
+    info: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     trace: Trace | None = field(default=None, compare=False, repr=False)
     video: bytes | None = field(default=None, compare=False, repr=False)
     render_error: str | None = None
@@ -76,14 +82,37 @@ class EpisodeResult:
         return max(self.summary.rewards, default=0.0)
 
 
+def success_by_detail(results: Sequence[EpisodeResult]) -> dict[str, dict[str, Interval]]:
+    """The success rate of the episodes of each value, for details that take two to four values, such as the goal.
+
+    A detail with hardly fewer values than there are episodes is a measurement, and left out.
+    """
+    most = min(_FEW_VALUES, len(results) // 2)
+    rates = {}
+    for name in sorted({name for result in results for name in result.details}):
+        outcomes: dict[float, list[bool]] = {}
+        for result in results:
+            if name in result.details:
+                outcomes.setdefault(result.details[name], []).append(result.success)
+        if 2 <= len(outcomes) <= most:
+            rates[name] = {f"{value:g}": wilson(sum(won), len(won)) for value, won in sorted(outcomes.items())}
+    return rates
+
+
 def results_json(results: Sequence[EpisodeResult]) -> dict[str, Any]:
     """The part of `result.json` that `load_results` reads: success, mean of the best rewards, and every episode.
 
-    Rewards are written as one string with spaces, so that the file stays readable.
+    `success_by_detail` is there for details with few values.
+
+    Rewards and what actors said are written as one string with spaces, so that the file stays readable.
     """
     return {
         "success": wilson(sum(result.success for result in results), len(results)).json(),
         "max_reward": bootstrap_mean([result.max_reward for result in results]).json(),
+        "success_by_detail": {
+            name: {value: rate.json() for value, rate in rates.items()}
+            for name, rates in success_by_detail(results).items()
+        },
         "episodes": [_row(result) for result in results],
     }
 
@@ -116,7 +145,8 @@ def _row(result: EpisodeResult) -> dict[str, Any]:
         "counters": dict(summary.counters),
         "details": dict(result.details),
         "render_error": result.render_error,
-        "rewards": " ".join(repr(float(reward)) for reward in summary.rewards),
+        "rewards": _numbers(summary.rewards),
+        "info": {name: _numbers(values) for name, values in result.info.items()},
     }
 
 
@@ -128,7 +158,16 @@ def _result(row: Mapping[str, Any]) -> EpisodeResult:
         success=bool(row["success"]),
         terminated=bool(row["terminated"]),
         truncated=bool(row["truncated"]),
-        rewards=tuple(float(reward) for reward in row["rewards"].split()),
+        rewards=_read_numbers(row["rewards"]),
         counters=dict(row["counters"]),
     )
-    return EpisodeResult(int(row["seed"]), summary, dict(row["details"]), render_error=row["render_error"])
+    info = {name: _read_numbers(values) for name, values in row.get("info", {}).items()}  # absent before it was stored
+    return EpisodeResult(int(row["seed"]), summary, dict(row["details"]), info, render_error=row["render_error"])
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(repr(float(value)) for value in values)
+
+
+def _read_numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(word) for word in text.split())

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from robopolicy.control.interpolation import parts_of
 from robopolicy.evaluation.colours import ACCENT, FAILURE, INK, LINE, MUTED, SUCCESS
@@ -111,6 +112,42 @@ def reward_curves(results: Sequence[EpisodeResult], rate_hz: float) -> bytes | N
         right.set(xlabel="episodes, sorted (dashes: mean)", ylabel="best reward")
         _outcome_legend(figure)
         return _svg(figure)
+
+
+def info_names(results: Sequence[EpisodeResult]) -> list[str]:
+    return sorted({name for result in results for name in result.info})
+
+
+def info_values(results: Sequence[EpisodeResult], name: str) -> NDArray[np.float64]:
+    """What actors said as `name`, of all chunks of these episodes, [n]."""
+    return np.concatenate([np.asarray(result.info.get(name, ()), dtype=np.float64) for result in results])
+
+
+def info_histograms(results: Sequence[EpisodeResult]) -> bytes | None:
+    """One histogram for each name that takes more than one value: SVG, or None where there is none."""
+    names = [name for name in info_names(results) if len(np.unique(info_values(results, name))) > 1]
+    if not names:
+        return None
+    succeeded, failed = [r for r in results if r.success], [r for r in results if not r.success]
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 2.4), layout="constrained")
+        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+            edges = _edges(info_values(results, name))
+            if succeeded:
+                axes.hist(info_values(succeeded, name), edges, histtype="stepfilled", color=SUCCESS, alpha=0.6)
+            if failed:
+                axes.hist(info_values(failed, name), edges, histtype="step", color=FAILURE, linewidth=1.4)
+            axes.set_xlabel(name)
+            axes.set_ylabel("chunks")
+        return _svg(figure)
+
+
+def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One bin a whole number where there are few, else thirty bins."""
+    low, high = float(values.min()), float(values.max())
+    if np.array_equal(values, np.round(values)) and high - low <= 40:
+        return np.arange(low - 0.5, high + 1.0, dtype=np.float64)
+    return np.linspace(low, high, 31, dtype=np.float64)
 
 
 def chunk_picture(trace: Trace, spec: RobotSpec) -> bytes:

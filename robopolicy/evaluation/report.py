@@ -10,7 +10,7 @@ import numpy as np
 
 from robopolicy.evaluation import page, pictures
 from robopolicy.evaluation.comparison import Comparison
-from robopolicy.evaluation.episodes import EpisodeResult
+from robopolicy.evaluation.episodes import EpisodeResult, success_by_detail
 from robopolicy.evaluation.page import Section
 from robopolicy.evaluation.statistics import bootstrap_mean, wilson
 from robopolicy.spec import RobotSpec
@@ -49,7 +49,9 @@ def write_evaluation(
         *(comparison_section(comparison) for comparison in comparisons),
         *training_section(training),
         episodes_section(results),
+        *details_section(results),
         *rewards_section(results, spec.rate_hz),
+        *info_section(results),
         videos_section(results, no_videos),
         *chunks_section(results, spec),
         counters_section(results),
@@ -118,6 +120,17 @@ def episodes_section(results: Sequence[EpisodeResult]) -> Section:
     return Section("Episodes", body)
 
 
+def details_section(results: Sequence[EpisodeResult]) -> list[Section]:
+    """The success rate for each value of what takes few of them; nothing where nothing does."""
+    rows = [
+        [name, value, f"{rate.estimate * rate.count:.0f} of {rate.count}", str(rate)]
+        for name, rates in success_by_detail(results).items()
+        for value, rate in rates.items()
+    ]
+    header = ["detail", "value", "successes", "success rate (95 % Wilson interval)"]
+    return [Section("Success by detail", page.grid_table(header, rows))] if rows else []
+
+
 def rewards_section(results: Sequence[EpisodeResult], rate_hz: float) -> list[Section]:
     """Nothing where nobody gave rewards."""
     curves = pictures.reward_curves(results, rate_hz)
@@ -125,6 +138,18 @@ def rewards_section(results: Sequence[EpisodeResult], rate_hz: float) -> list[Se
         return []
     caption = "Left: reward over time, a line for each episode. Right: the best reward of each episode."
     return [Section("Rewards", page.picture(curves, caption))]
+
+
+def info_section(results: Sequence[EpisodeResult]) -> list[Section]:
+    """What the actor said of its chunks: gradient steps and energies, evaluations; nothing where it said nothing."""
+    histograms = pictures.info_histograms(results)
+    if histograms is None:
+        return []
+    values = {name: pictures.info_values(results, name) for name in pictures.info_names(results)}
+    rows = [[name, len(v), *(f"{number:.4g}" for number in np.quantile(v, [0, 0.5, 1]))] for name, v in values.items()]
+    table = page.grid_table(["what", "chunks", "least", "median", "most"], rows)
+    caption = "Of all chunks of all episodes. Filled: successes. Outlined: failures."
+    return [Section("What the policy said of its chunks", table + page.picture(histograms, caption))]
 
 
 def videos_section(results: Sequence[EpisodeResult], otherwise: str) -> Section:

@@ -90,6 +90,7 @@ class _Running:
         self._robot = robot
         self._order = order
         self._chunks: list[Chunk] = []
+        self._info: dict[str, list[float]] = {}
         self._sent = _SentActions() if order.trace else None
         self._film = _Film(robot, order.camera) if order.video else None
         robot.reset(order.seed)
@@ -105,8 +106,11 @@ class _Running:
         return self._next(None, first=True)
 
     def proceed(self, answer: Answer) -> Reply:
-        if answer.chunk is not None and self._order.trace:
-            self._chunks.append(answer.chunk)
+        if answer.chunk is not None:
+            for name, value in answer.chunk.info.items():
+                self._info.setdefault(name, []).append(float(value))
+            if self._order.trace:
+                self._chunks.append(answer.chunk)
         reply = self._next(answer.chunk)
         for _ in range(answer.quiet_ticks):
             if isinstance(reply, EpisodeResult):
@@ -128,7 +132,8 @@ class _Running:
 
     def _result(self, summary: EpisodeSummary) -> EpisodeResult:
         details: Mapping[str, float] = self._robot.details() if hasattr(self._robot, "details") else {}
-        result = EpisodeResult(self._order.seed, summary, {key: float(value) for key, value in details.items()})
+        info = {name: tuple(values) for name, values in self._info.items()}
+        result = EpisodeResult(self._order.seed, summary, {key: float(value) for key, value in details.items()}, info)
         if self._film is not None:
             self._film.take()
             video, error = self._film.finish()

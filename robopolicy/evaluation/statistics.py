@@ -77,6 +77,24 @@ def bootstrap_mean(values: ArrayLike, seed: int = 0, samples: int = 10_000) -> I
     return Interval(mean, low, high, len(scores), "bootstrap over episodes, BCa, 95 %")
 
 
+def bootstrap_auroc(positive: ArrayLike, negative: ArrayLike, seed: int = 0, samples: int = 2_000) -> Interval:
+    """The chance that a positive score lies above a negative one (ties count half), with its 95 % bootstrap interval.
+
+    Scores are [N] and [M]; each side is resampled by itself. Raises ConfigError without scores or with NaN.
+    """
+    above, below = _finite(positive, "positive scores"), _finite(negative, "negative scores")
+    random = np.random.default_rng(seed)
+    estimates = [_auroc(random.choice(above, len(above)), random.choice(below, len(below))) for _ in range(samples)]
+    low, high = np.quantile(estimates, [0.025, 0.975])
+    count = len(above) + len(below)
+    return Interval(_auroc(above, below), float(low), float(high), count, "bootstrap of both sides, percentile, 95 %")
+
+
+def _auroc(positive: Array, negative: Array) -> float:
+    ranks = stats.rankdata(np.concatenate([positive, negative]))[: len(positive)]
+    return float((ranks.mean() - (len(positive) + 1) / 2) / len(negative))
+
+
 def paired_difference(a: ArrayLike, b: ArrayLike, seed: int = 0, samples: int = 10_000) -> Interval:
     """Mean of a - b over pairs of the same seeds ([N] each, rates or scores between 0 and 1), 95 % bootstrap interval.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,19 @@ from robopolicy.command import Run
 from robopolicy.configuration import build, plain
 from robopolicy.errors import ConfigError
 from robopolicy.evaluation.comparison import Comparison, Reference, compare_all, load_reference
-from robopolicy.evaluation.episodes import EpisodeJob, EpisodeResult, results_json
+from robopolicy.evaluation.episodes import EpisodeJob, EpisodeResult, results_json, success_by_detail
 from robopolicy.evaluation.lockstep import evaluate
 from robopolicy.evaluation.report import write_evaluation
 from robopolicy.evaluation.statistics import bootstrap_mean, wilson
 from robopolicy.jobs.seeds import DEMONSTRATION, kinds_of
 from robopolicy.jobs.task import robot_spec
 from robopolicy.jobs.train import CONFIG_FILE
+from robopolicy.policies.energy import EnergyPolicy
 from robopolicy.policies.generative import GenerativePolicy
 from robopolicy.policies.policy import PolicyModule
 from robopolicy.spec import check_fits
 from robopolicy.training import checkpoint
 from robopolicy.training.metrics import read_metrics
-
-_FEW_VALUES = 4
 
 
 def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
@@ -43,7 +42,11 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     task = _task(config, trained)
     references = _references(config, task["name"], seeds)
     policy, description = checkpoint.load(trained)
-    sampler = _choose_sampler(policy, config)
+    chosen = {
+        "sampler": _choose_sampler(policy, config),
+        "guidance": _choose_guidance(policy, config),
+        "experts": _choose_experts(policy, config),
+    }
     job = EpisodeJob(task["robot"], int(task["max_steps"]), task["step_limits"], policy.horizon.observation_steps)
     spec = robot_spec(task)
     check_fits(policy.spec, spec, who=f"the policy of {trained}", whom=f"task '{task['name']}'")
@@ -54,7 +57,7 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         )
     began = time.perf_counter()
     results = _run_episodes(config, run, job, list(seeds), actor)
-    settings = _settings(config, task, trained, description, sampler, kinds)
+    settings = _settings(config, task, trained, description, chosen, kinds)
     cost = _cost(results, actor, time.perf_counter() - began)
     comparisons = compare_all(results, references)
     report = write_evaluation(
@@ -66,14 +69,12 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         training=read_metrics(trained),
         comparisons=comparisons,
     )
-    details = _details_of_successes(results)
-    _say(run, results, comparisons, details, cost)
+    _say(run, results, comparisons, cost)
     run.say(f"report: {report}")
     return {
         "settings": settings,
         **results_json(results),
         "comparisons": [comparison.json() for comparison in comparisons],
-        "details_of_successes": details,
         "cost": cost,
         "report": str(report),
     }
@@ -84,7 +85,7 @@ def _settings(
     task: Mapping[str, Any],
     trained: Path,
     description: checkpoint.Description,
-    sampler: str,
+    chosen: Mapping[str, str],
     kinds: Sequence[str],
 ) -> dict[str, object]:
     """What must be known to repeat the evaluation, and to trust it."""
@@ -92,7 +93,7 @@ def _settings(
         "task": task["name"],
         "run": str(trained),
         "checkpoint": f"step {description.step}, averaged weights",
-        "sampler": sampler,
+        **chosen,
         "seeds": " and ".join(kinds),
         "slots": int(config.slots),
         "noise seed": int(config.noise_seed),
@@ -129,13 +130,34 @@ def _references(config: DictConfig, task: str, seeds: Sequence[int]) -> list[Ref
 
 def _choose_sampler(policy: PolicyModule, config: DictConfig) -> str:
     """Puts the sampler that was asked for into the policy, and says which one is in force."""
-    if not isinstance(policy, GenerativePolicy):
+    if not isinstance(policy, GenerativePolicy | EnergyPolicy):
         if config.sampler is not None:
             raise ConfigError(f"sampler={config.sampler.name} was given, but a {type(policy).__name__} has no sampler")
         return "none: one evaluation a chunk"
     if config.sampler is not None:
         policy.sampler = build(config.sampler)
     return str(policy.sampler)
+
+
+def _choose_guidance(policy: PolicyModule, config: DictConfig) -> str:
+    """Puts the weight that was asked for into the policy, and says which one is in force."""
+    weight = config.guidance
+    if weight is not None:
+        if not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise ConfigError(f"guidance={weight} is no weight, expected a number such as 1.5")
+        if not isinstance(policy, GenerativePolicy):
+            raise ConfigError(f"guidance={weight:g} was given, but a {type(policy).__name__} does not denoise")
+        policy.guidance = float(weight)
+    return f"{policy.guidance:g}" if isinstance(policy, GenerativePolicy) and policy.goals.names else "none"
+
+
+def _choose_experts(policy: PolicyModule, config: DictConfig) -> str:
+    """Prepares the sampler's levels where that was asked for, and says whether it was done."""
+    if not config.cache_experts:
+        return "routed at every call, if there are any"
+    if not isinstance(policy, GenerativePolicy) or not policy.prepare():
+        raise ConfigError("cache_experts=true needs a mixture of experts: a policy that was trained with policy=mode")
+    return "cached for the levels of the sampler"
 
 
 def _run_episodes(
@@ -183,25 +205,17 @@ def _listed(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _details_of_successes(results: Sequence[EpisodeResult]) -> dict[str, dict[str, int]]:
-    """How often each value occurred, for details that take a few values only, such as the side that was passed."""
-    names = sorted({name for result in results for name in result.details})
-    counted = {name: Counter(f"{r.details[name]:g}" for r in results if r.success) for name in names}
-    return {name: dict(sorted(counts.items())) for name, counts in counted.items() if 2 <= len(counts) <= _FEW_VALUES}
-
-
 def _say(
     run: Run,
     results: Sequence[EpisodeResult],
     comparisons: Sequence[Comparison],
-    details: Mapping[str, Mapping[str, int]],
     cost: Mapping[str, float],
 ) -> None:
     success = wilson(sum(result.success for result in results), len(results))
     run.say(f"success {success} episodes (95 % Wilson interval)")
     run.say(f"mean of the best reward {bootstrap_mean([result.max_reward for result in results])} (95 % bootstrap)")
-    for name, counts in details.items():
-        run.say(f"{name} of the successes: " + ", ".join(f"{value}: {count}" for value, count in counts.items()))
+    for name, rates in success_by_detail(results).items():
+        run.say(f"success by {name}: " + "; ".join(f"{name} {value}: {rate}" for value, rate in rates.items()))
     for comparison in comparisons:
         run.say(f"against {comparison.reference}: {comparison}")
     run.say(f"policy calls: {_pace(cost)}")

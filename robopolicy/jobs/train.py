@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from robopolicy.command import Run, is_main_process
 from robopolicy.configuration import plain
 from robopolicy.dataset.dataset import Dataset
+from robopolicy.dataset.goals import Goal, goals_from, statistics_with_goals, with_goals
 from robopolicy.dataset.statistics import dataset_statistics
 from robopolicy.dataset.windows import Windows, split
 from robopolicy.denoise.noise import generator_for
@@ -37,11 +38,12 @@ def train(config: DictConfig, run: Run) -> Mapping[str, Any]:
     dataset = open_for(config)
     if resume_from is not None:
         _refuse_other_data(dataset, resume_from)
-    spec = dataset.spec.select(list(config.task.observations))
+    goals = _goals(config)
+    spec = with_goals(dataset.spec.select(list(config.task.observations)), dataset.spec, goals)
     training, held_out = split(dataset, float(config.held_out), settings.seed)
-    windows = _windows(training, config)
-    held_out_windows = _windows(held_out, config) if held_out else None
-    normaliser = SpecNormaliser.fit(spec, dataset_statistics(training))
+    windows = windows_of(training, config)
+    held_out_windows = windows_of(held_out, config) if held_out else None
+    normaliser = SpecNormaliser.fit(spec, statistics_with_goals(dataset_statistics(training), goals))
     policy = _seeded_policy(config, spec, normaliser, settings.seed)
     describe = _describer(config, policy, dataset, settings)
     if resume_from is None and is_main_process():
@@ -80,12 +82,15 @@ def open_for(config: DictConfig) -> Dataset:
     return dataset
 
 
-def _windows(episodes: Any, config: DictConfig) -> Windows:
+def windows_of(episodes: Any, config: DictConfig) -> Windows:
+    """The windows of `episodes` that a training configuration asks for."""
     return Windows(
         episodes,
         observations=list(config.task.observations),
         observation_steps=config.horizon.observation_steps,
         horizon=config.horizon.prediction,
+        image_memory=round(1e9 * float(config.image_memory_gb)),
+        goals=_goals(config),
     )
 
 
@@ -97,7 +102,14 @@ def _seeded_policy(config: DictConfig, spec: Any, normaliser: SpecNormaliser, se
 
 def _policy_config(config: DictConfig) -> dict[str, Any]:
     full = plain(config)
-    return {"policy": full["policy"], "horizon": full["horizon"]}
+    chosen = {"policy": full["policy"], "horizon": full["horizon"]}
+    if goals := _goals(config):
+        chosen["goals"] = {"names": list(goals), "dropout": full["goal_dropout"]}
+    return chosen
+
+
+def _goals(config: DictConfig) -> dict[str, Goal]:
+    return goals_from(plain(config)["task"].get("goals"))
 
 
 def _describer(config: DictConfig, policy: PolicyModule, dataset: Dataset, settings: TrainingSettings) -> Any:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.sampler import Request, Sampled
+from robopolicy.nets.vision import CameraFactory
 from robopolicy.policies.normaliser import SpecNormaliser
-from robopolicy.policies.policy import Encoded, Horizon, PolicyModule
+from robopolicy.policies.policy import Encoded, GoalInput, Horizon, PolicyModule
 from robopolicy.spec import RobotSpec
 
 HeadFactory = Callable[..., nn.Module]
@@ -26,9 +27,15 @@ class _Cloning(PolicyModule):
     numbers: int
 
     def __init__(
-        self, spec: RobotSpec, horizon: Horizon, net: HeadFactory, normaliser: SpecNormaliser | None = None
+        self,
+        spec: RobotSpec,
+        horizon: Horizon,
+        net: HeadFactory,
+        normaliser: SpecNormaliser | None = None,
+        camera: CameraFactory | None = None,
+        goals: GoalInput | None = None,
     ) -> None:
-        super().__init__(spec, horizon, normaliser)
+        super().__init__(spec, horizon, normaliser, camera, goals)
         self.chunk_shape = (horizon.prediction, spec.action.shape[0])
         self.net = net(
             tokens=self.encoder.tokens,

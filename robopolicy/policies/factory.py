@@ -8,7 +8,7 @@ from typing import Any
 from robopolicy.configuration import build
 from robopolicy.errors import ConfigError
 from robopolicy.policies.normaliser import SpecNormaliser
-from robopolicy.policies.policy import Horizon, PolicyModule
+from robopolicy.policies.policy import GoalInput, Horizon, PolicyModule
 from robopolicy.spec import RobotSpec
 
 _PACKAGES = ("robopolicy.policies", "robopolicy.nets", "robopolicy.denoise")
@@ -18,7 +18,8 @@ _PACKAGES = ("robopolicy.policies", "robopolicy.nets", "robopolicy.denoise")
 def make_policy(config: Mapping[str, Any], spec: RobotSpec, normaliser: SpecNormaliser | None = None) -> PolicyModule:
     """The policy of `config["policy"]` with `config["horizon"]`, for a robot seen through `spec`.
 
-    `normaliser` is fitted to a dataset; None leaves identities, to be loaded from a checkpoint.
+    `config["goals"]`, where there is one, says which streams of `spec` are goals (see `GoalInput`). `normaliser` is
+    fitted to a dataset; None leaves identities, to be loaded from a checkpoint.
     """
     missing = [key for key in ("policy", "horizon") if key not in config]
     if missing:
@@ -27,8 +28,9 @@ def make_policy(config: Mapping[str, Any], spec: RobotSpec, normaliser: SpecNorm
         horizon = Horizon(**config["horizon"])
     except TypeError as error:
         raise ConfigError(f"horizon {dict(config['horizon'])} is malformed: {error}") from error
+    goals = {"goals": GoalInput(**config["goals"])} if config.get("goals") else {}
     try:
-        policy = build(config["policy"], _PACKAGES, spec=spec, horizon=horizon, normaliser=normaliser)
+        policy = build(config["policy"], _PACKAGES, spec=spec, horizon=horizon, normaliser=normaliser, **goals)
     except ValueError as error:
         raise ConfigError(f"the policy cannot be built with these options: {error}") from error
     if not isinstance(policy, PolicyModule):

@@ -1,6 +1,8 @@
 """The generative policy: a denoising network on a noise path, trained to recover demonstrated chunks from noise.
 
-Diffusion Policy (Chi et al., arXiv 2303.04137) is this class with the variance-preserving path and the eps target.
+Diffusion Policy (Chi et al., arXiv 2303.04137) is this class with the variance-preserving path and the eps target, flow
+matching (Lipman et al., arXiv 2210.02747) with the linear path and the velocity target, and BESO's EDM (Reuss et al.,
+arXiv 2304.02532) with the exploding path and the preconditioned target. Any target goes with any path.
 """
 
 from __future__ import annotations
@@ -9,15 +11,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+import torch
 from torch import Tensor, nn
 
+from robopolicy.denoise.guidance import guide
 from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.paths import NoisePath
-from robopolicy.denoise.prediction import Prediction, Target
-from robopolicy.denoise.sampler import Request, Sampled, Sampler, TableSampler
+from robopolicy.denoise.prediction import Prediction, Target, input_gain, training_target
+from robopolicy.denoise.sampler import Denoiser, HeunSampler, Request, Sampled, Sampler, TableSampler
 from robopolicy.errors import ConfigError
+from robopolicy.nets.protocols import AuxiliaryLoss, LevelCache
+from robopolicy.nets.vision import CameraFactory
 from robopolicy.policies.normaliser import SpecNormaliser
-from robopolicy.policies.policy import Encoded, Horizon, PolicyModule
+from robopolicy.policies.policy import Encoded, GoalInput, Horizon, PolicyModule
 from robopolicy.spec import RobotSpec
 
 NetFactory = Callable[..., nn.Module]
@@ -30,9 +36,13 @@ class GenerativePolicy(PolicyModule):
     Args:
         net: makes the network; its forward takes x [B, Tp, D], level [B] and condition [B, N, C].
         path: how clean actions turn into noise.
-        target: what the network predicts.
         sampler: used by `sample`.
+        target: what the network predicts.
+        data_std: of normalised actions, as the `preconditioned` target assumes it.
         normaliser: fitted to a dataset; None: identities, to be loaded from a checkpoint.
+        camera: makes the network of each image stream.
+        goals: which streams are goals.
+        guidance: weight of the goal in `sample`; 1 is the policy as it was trained, 0 does not see the goal.
     """
 
     def __init__(
@@ -43,14 +53,19 @@ class GenerativePolicy(PolicyModule):
         path: NoisePath,
         sampler: Sampler,
         target: Target = "eps",
+        data_std: float = 0.5,
         normaliser: SpecNormaliser | None = None,
+        camera: CameraFactory | None = None,
+        goals: GoalInput | None = None,
+        guidance: float = 1.0,
     ) -> None:
-        if target not in get_args(Target):
-            raise ConfigError(f"policy.target is '{target}', expected one of {', '.join(get_args(Target))}")
-        super().__init__(spec, horizon, normaliser)
+        _check_target(target, path, data_std)
+        super().__init__(spec, horizon, normaliser, camera, goals)
         self.path = path
         self.target: Target = target
+        self.data_std = data_std
         self.sampler = sampler  # through the property, which checks it against the path
+        self.guidance = guidance  # likewise
         self.net = net(
             action_size=spec.action.shape[0],
             prediction=horizon.prediction,
@@ -65,28 +80,60 @@ class GenerativePolicy(PolicyModule):
 
     @sampler.setter
     def sampler(self, sampler: Sampler) -> None:
-        if isinstance(sampler, TableSampler):
+        if isinstance(sampler, TableSampler | HeunSampler):
             self.path.levels(sampler.steps)
         self._sampler = sampler
+
+    @property
+    def guidance(self) -> float:
+        """The weight w of classifier-free guidance; may be replaced. Raises ConfigError for a policy without goals."""
+        return self._guidance
+
+    @guidance.setter
+    def guidance(self, weight: float) -> None:
+        if weight != 1.0 and not self.goals.names:
+            raise ConfigError(f"guidance={weight:g} needs a policy with goals: train one with a task that has some")
+        self._guidance = weight
 
     def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor:
         """Mean squared error of the network's target at a random time, mean over the chunk: [B]."""
         clean = self.normalise(actions)
         t = self.path.training_times(noise.uniform(1)[0])
         eps = noise.normal(1, clean.shape[1:])[0]
-        x = _column(self.path.alpha(t)) * clean + _column(self.path.sigma(t)) * eps
-        output = self.net(x, self.path.embed(t), self.encode(observation, noise).condition)
-        wanted = eps if self.target == "eps" else clean
-        error: Tensor = output.float() - wanted
-        return error.square().mean(dim=(1, 2))
+        alpha, sigma = _column(self.path.alpha(t)), _column(self.path.sigma(t))
+        seen = input_gain(self.target, alpha, sigma, self.data_std) * (alpha * clean + sigma * eps)
+        level = self.path.embed(t)
+        output = self.net(seen, level, self.encode(observation, noise).condition)
+        wanted = training_target(self.target, clean, eps, alpha, sigma, self.data_std)
+        error: Tensor = (output.float() - wanted).square().mean(dim=(1, 2))
+        if self.training and isinstance(self.net, AuxiliaryLoss):
+            error = error + self.net.auxiliary_loss(level).float()
+        return error
 
-    def denoiser(self, encoded: Encoded) -> BoundDenoiser:
-        """The network bound to an encoded observation batch, for samplers and their wrappers."""
-        shape = (len(encoded), self.horizon.prediction, self.spec.action.shape[0])
-        return BoundDenoiser(self.net, self.path, self.target, encoded.condition, shape)
+    def denoiser(self, encoded: Encoded) -> Denoiser:
+        """The network bound to an encoded observation batch and guided, for samplers and their wrappers."""
+        conditional = self._bound(encoded.condition)
+        if encoded.goal_free is None:
+            return conditional
+        return guide(conditional, self._bound(encoded.goal_free), self.guidance)
 
     def sample(self, encoded: Encoded, request: Request) -> Sampled:
         return self.sampler(self.denoiser(encoded), request)
+
+    def prepare(self) -> bool:
+        """Lets a network that can compute ahead for the sampler's levels do so (`LevelCache`); whether this one can.
+
+        Outputs stay the same to rounding. Call it with the final weights and sampler, in evaluation mode.
+        """
+        if not isinstance(self.net, LevelCache) or not isinstance(self.sampler, TableSampler | HeunSampler):
+            return False
+        device = next(self.net.parameters()).device
+        self.net.prepare(self.path.embed(self.path.levels(self.sampler.steps).to(device)))
+        return True
+
+    def _bound(self, condition: Tensor) -> BoundDenoiser:
+        shape = (len(condition), self.horizon.prediction, self.spec.action.shape[0])
+        return BoundDenoiser(self.net, self.path, self.target, self.data_std, condition, shape)
 
 
 @dataclass(frozen=True)
@@ -96,13 +143,29 @@ class BoundDenoiser:
     net: nn.Module
     path: NoisePath
     target: Target
+    data_std: float
     condition: Tensor
     shape: tuple[int, int, int]
+    cost: int = 1
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         times = t.expand(len(x))
-        output = self.net(x, self.path.embed(times), self.condition).float()
-        return Prediction(x, output, _column(self.path.alpha(times)), _column(self.path.sigma(times)), self.target)
+        alpha, sigma = _column(self.path.alpha(times)), _column(self.path.sigma(times))
+        seen = input_gain(self.target, alpha, sigma, self.data_std) * x
+        output = self.net(seen, self.path.embed(times), self.condition).float()
+        return Prediction(x, output, alpha, sigma, self.target, self.data_std)
+
+
+def _check_target(target: str, path: NoisePath, data_std: float) -> None:
+    if target not in get_args(Target):
+        raise ConfigError(f"policy.target is '{target}', expected one of {', '.join(get_args(Target))}")
+    if not data_std > 0:
+        raise ConfigError(f"policy.data_std is {data_std}, expected a positive number")
+    if target == "eps" and path.alpha(torch.ones(1)) == 0:
+        raise ConfigError(
+            "policy.target is 'eps', but this path starts at pure noise, where eps says nothing of the action: use "
+            "policy.target=velocity"
+        )
 
 
 def _column(values: Tensor) -> Tensor:

@@ -73,6 +73,7 @@ class SpecNormaliser(nn.Module):
                 if not array.is_image
             }
         )
+        self.images = [name for name, array in spec.observations.items() if array.is_image]
 
     @staticmethod
     def fit(spec: RobotSpec, statistics: Mapping[str, Statistics]) -> SpecNormaliser:
@@ -85,11 +86,15 @@ class SpecNormaliser(nn.Module):
         return result
 
     def observe(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Each low-dimensional stream normalised, [B, To, D]; raises CheckpointError for one that is missing."""
-        missing = [name for name in self.observations if name not in observation]
+        """Each low-dimensional stream normalised, [B, To, D], images as they are.
+
+        Raises CheckpointError for a stream that is missing.
+        """
+        missing = [name for name in (*self.observations, *self.images) if name not in observation]
         if missing:
             raise CheckpointError(f"the policy needs the streams {missing}, it was given {sorted(observation)}")
-        return {
+        images = {name: observation[name] for name in self.images}
+        return images | {
             name: normaliser(observation[name].float().flatten(2)) for name, normaliser in self.observations.items()
         }
 

@@ -7,16 +7,19 @@ often as a wrapper likes. Normalisation lives inside.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.sampler import Request, Sampled
 from robopolicy.errors import ConfigError
-from robopolicy.nets.encoder import StateEncoder
+from robopolicy.nets.encoder import ObservationEncoder
+from robopolicy.nets.goal import GoalEncoder
+from robopolicy.nets.vision import CameraFactory
 from robopolicy.policies.normaliser import SpecNormaliser
 from robopolicy.spec import RobotSpec
 
@@ -37,20 +40,41 @@ class Horizon:
 
 
 @dataclass(frozen=True)
+class GoalInput:
+    """Which streams of a policy's spec are goals, and the share of training rows that do not see them."""
+
+    names: Sequence[str]
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.dropout <= 1.0:
+            raise ConfigError(f"goal_dropout is {self.dropout:g}, expected 0 to 1")
+
+
+@dataclass(frozen=True)
 class Encoded:
-    """What `encode` made of an observation batch: `condition` [B, N, C], N tokens (one an observation step)."""
+    """What `encode` made of an observation batch.
+
+    Attributes:
+        condition: [B, N, C], N tokens: one an observation step, and one for the goal of a policy that has goals.
+        goal_free: [B, N, C], the same without the goal; None for a policy without goals.
+    """
 
     condition: Tensor
+    goal_free: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.condition)
 
     def repeat(self, count: int) -> Encoded:
         """Each row `count` times in a row: [B * count, N, C], for candidates."""
-        return Encoded(self.condition.repeat_interleave(count, dim=0))
+        return self._map(lambda tokens: tokens.repeat_interleave(count, dim=0))
 
     def rows(self, index: Tensor) -> Encoded:
-        return Encoded(self.condition[index])
+        return self._map(lambda tokens: tokens[index])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Encoded:
+        return Encoded(change(self.condition), None if self.goal_free is None else change(self.goal_free))
 
 
 class Policy(Protocol):
@@ -77,15 +101,38 @@ class Policy(Protocol):
 class PolicyModule(nn.Module, ABC):
     """A policy with weights: spec, horizon, normalisation and encoding, the front half of every network."""
 
-    def __init__(self, spec: RobotSpec, horizon: Horizon, normaliser: SpecNormaliser | None) -> None:
+    def __init__(
+        self,
+        spec: RobotSpec,
+        horizon: Horizon,
+        normaliser: SpecNormaliser | None,
+        camera: CameraFactory | None = None,
+        goals: GoalInput | None = None,
+    ) -> None:
+        """`camera` makes the network of each image stream, None is enough where there are none; so does `goals`."""
         super().__init__()
         self.spec = spec
         self.horizon = horizon
         self.normaliser = SpecNormaliser(spec) if normaliser is None else normaliser
-        self.encoder = StateEncoder(spec.observations, horizon.observation_steps)
+        self.goals = GoalInput(()) if goals is None else goals
+        self.encoder = _encoder(spec, horizon.observation_steps, camera, self.goals.names)
 
     def encode(self, observation: Mapping[str, Tensor], noise: Noise | None = None) -> Encoded:
-        return Encoded(self.encoder(self.normaliser.observe(observation)))
+        """See `Policy.encode`. In evaluation mode `noise` changes nothing, so a validation loss is of plain images."""
+        chance = noise if self.training else None
+        draws = None if chance is None else chance.uniform(self.encoder.draws)
+        condition = self.encoder(self.normaliser.observe(observation), draws)
+        if not isinstance(self.encoder, GoalEncoder):
+            return Encoded(condition)
+        goal_free = self.encoder.without_goal(condition)
+        if chance is not None:
+            dropped = chance.uniform(1)[0] < self.goals.dropout
+            condition = torch.where(dropped[:, None, None], goal_free, condition)
+        return Encoded(condition, goal_free)
+
+    def networks(self) -> list[nn.Module]:
+        """What `training.compile` compiles: everything with weights."""
+        return [module for module in self.children() if any(True for _ in module.parameters())]
 
     @abstractmethod
     def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor: ...
@@ -99,3 +146,16 @@ class PolicyModule(nn.Module, ABC):
 
     def unnormalise(self, actions: Tensor) -> Tensor:
         return self.normaliser.action.inverse(actions)
+
+
+def _encoder(
+    spec: RobotSpec, steps: int, camera: CameraFactory | None, goals: Sequence[str]
+) -> ObservationEncoder | GoalEncoder:
+    """Of every stream; those of `goals` make a token of their own."""
+    if missing := sorted(set(goals) - set(spec.observations)):
+        raise ConfigError(f"the goals {missing} are no streams of the policy, there are {sorted(spec.observations)}")
+    seen = {name: array for name, array in spec.observations.items() if name not in goals}
+    encoder = ObservationEncoder(seen, steps, camera)
+    if not goals:
+        return encoder
+    return GoalEncoder(encoder, ObservationEncoder({name: spec.observations[name] for name in goals}, 1, camera))

@@ -39,7 +39,7 @@ class Description:
     """What `policy.json` says.
 
     Attributes:
-        config: `policy` and `horizon`, enough for `make_policy`.
+        config: `policy`, `horizon` and perhaps `goals`, enough for `make_policy`.
         spec: the robot through the policy's streams.
         task, dataset, seed: what it was trained on; `dataset` holds path-free facts (fingerprint, episodes, versions).
         step: optimiser steps taken.

@@ -1,9 +1,12 @@
-"""In which order windows are visited: a function of seed and step alone, so that resuming needs no state."""
+"""In which order windows are visited and what they draw: functions of seed and step, so resuming needs no state."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+_DRAWS = 1
+"""Keeps the draws apart from the order, whose key is (seed, epoch)."""
 
 
 class BatchOrder:
@@ -30,3 +33,7 @@ class BatchOrder:
             self._epoch = epoch
         start = position * self._batch_size
         return self._permutation[start : start + self._batch_size]
+
+    def draws(self, step: int) -> NDArray[np.float64]:
+        """[batch_size] in [0, 1) for what the windows of `step` leave to chance: the rows of future goals."""
+        return np.random.default_rng((self._seed, step, _DRAWS)).random(self._batch_size)

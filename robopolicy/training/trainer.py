@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.optimization import get_scheduler
 from lightning_fabric import Fabric
@@ -26,6 +27,7 @@ from robopolicy.errors import ConfigError
 from robopolicy.policies.policy import PolicyModule
 from robopolicy.training import checkpoint
 from robopolicy.training.average import Average
+from robopolicy.training.compilation import compile_networks
 from robopolicy.training.metrics import Metrics
 from robopolicy.training.order import BatchOrder
 from robopolicy.training.pictures import prediction_picture
@@ -42,6 +44,7 @@ class TrainingSettings:
         steps: optimiser steps in all; the learning rate reaches zero with the last.
         batch_size: windows a step and process.
         precision: Fabric's: "32-true" or "bf16-mixed".
+        compile: the networks, with torch.compile.
         log_every, validate_every, save_every: steps between records, held-out losses and checkpoints.
     """
 
@@ -54,6 +57,7 @@ class TrainingSettings:
     average_decay: float = 0.9999
     precision: str = "32-true"
     accelerator: str = "auto"
+    compile: bool = False
     seed: int = 0
     log_every: int = 100
     validate_every: int = 1000
@@ -99,6 +103,8 @@ class Trainer:
         self.schedule: Any = get_scheduler(
             "cosine", optimiser, num_warmup_steps=settings.warmup_steps, num_training_steps=settings.steps
         )
+        if settings.compile:
+            compile_networks(policy, self.fabric.device)
         self.policy = policy
         module, self.optimiser = self.fabric.setup(policy, optimiser)
         module.mark_forward_method("loss")
@@ -138,7 +144,8 @@ class Trainer:
     def _batches(self) -> Iterator[WindowBatch]:
         steps = range(self.step, self.settings.steps)
         indices = (self.order.indices(step)[self.share] for step in steps)
-        return self.windows.batches(indices, prefetch=2 if self._reads_images else 0)
+        draws = (self.order.draws(step)[self.share] for step in steps)
+        return self.windows.batches(indices, prefetch=2 if self._reads_images else 0, draws=draws)
 
     def _optimise(self, batch: WindowBatch) -> float:
         settings = self.settings
@@ -168,11 +175,18 @@ class Trainer:
     def _validate(self) -> None:
         if self.held_out is None or not self.fabric.is_global_zero:
             return
-        chosen = torch.linspace(0, len(self.held_out) - 1, min(len(self.held_out), _MOST_VALIDATION_WINDOWS)).long()
-        noise = StepNoise((self.settings.seed, _VALIDATION_STREAM), len(chosen), device=self.fabric.device)
-        policy = self.average.module(self.policy)
-        with self.fabric.autocast():
-            loss = policy.loss(*self._tensors(self.held_out.batch(chosen.numpy())), noise).mean()
+        count = min(len(self.held_out), _MOST_VALIDATION_WINDOWS)
+        chosen = torch.linspace(0, len(self.held_out) - 1, count).long().numpy()
+        key = (self.settings.seed, _VALIDATION_STREAM)
+        draws = np.random.default_rng(key).random(count)
+        policy, losses = self.average.module(self.policy), []
+        for start in range(0, count, self.settings.batch_size):  # in pieces, for images would fill the memory
+            stop = min(start + self.settings.batch_size, count)
+            batch = self.held_out.batch(chosen[start:stop], draws[start:stop])
+            noise = StepNoise(key, count, start, stop, self.fabric.device)
+            with self.fabric.autocast():
+                losses.append(policy.loss(*self._tensors(batch), noise))
+        loss = torch.cat(losses).mean()
         self._record({"validation_loss": float(loss)})
 
     def _save(self) -> None:

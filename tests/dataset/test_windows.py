@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from recordings import CAMERA_SPEC, SMALL_SPEC, small_dataset
 
 from robopolicy.dataset.dataset import Dataset
+from robopolicy.dataset.episode import Episode
 from robopolicy.dataset.statistics import dataset_statistics
 from robopolicy.dataset.windows import Windows, split, window_rows
 from robopolicy.errors import DatasetError
@@ -75,6 +76,22 @@ def test_every_window_equals_slicing_its_episode(dataset: Dataset) -> None:
     assert batch.actions.dtype == batch.observations["state"].dtype == np.float32
     assert batch.observations["front"].dtype == np.uint8
     assert batch.observations["depth"].dtype == np.uint16
+
+
+def test_images_kept_in_memory_are_those_of_the_files(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    names, total = ["state", "front", "depth"], sum(LENGTHS) * (48 * 64 * 3 + 24 * 32 * 2)
+    read, kept = (
+        Windows(dataset, observations=names, observation_steps=2, horizon=1, image_memory=memory)
+        for memory in (total - 1, total)
+    )
+    expected = read.batch(np.arange(len(read)))
+    monkeypatch.setattr(Episode, "frame_into", None)
+    found = kept.batch(np.arange(len(kept)))
+    for name in names:
+        assert found.observations[name].dtype == expected.observations[name].dtype
+        np.testing.assert_array_equal(found.observations[name], expected.observations[name])
+    with pytest.raises(TypeError):
+        read.batch([0])
 
 
 def test_a_batch_keeps_the_order_asked_for_and_batches_theirs(dataset: Dataset) -> None:

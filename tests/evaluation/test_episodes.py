@@ -13,7 +13,8 @@ from point_robot import PointRobot
 from robopolicy.control.loop import EpisodeSummary
 from robopolicy.control.robot import SimulatedRobot, StopReason
 from robopolicy.errors import ConfigError
-from robopolicy.evaluation.episodes import EpisodeJob, EpisodeResult, load_results, results_json
+from robopolicy.evaluation.episodes import EpisodeJob, EpisodeResult, load_results, results_json, success_by_detail
+from robopolicy.evaluation.statistics import wilson
 from robopolicy.files import write_json
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -33,6 +34,7 @@ episodes = st.builds(
     seed=st.integers(0, 10**6),
     summary=summaries,
     details=st.dictionaries(st.text(max_size=5), finite, max_size=3),
+    info=st.dictionaries(st.text(max_size=5), st.lists(finite, max_size=4).map(tuple), max_size=2),
     render_error=st.none() | st.text(max_size=20),
 )
 
@@ -81,3 +83,24 @@ def test_traces_and_videos_are_not_compared() -> None:
     assert EpisodeResult(1, summary, video=b"a") == EpisodeResult(1, summary)
     assert EpisodeResult(1, summary).max_reward == 1.0
     assert np.isclose(EpisodeResult(1, EpisodeSummary(0, None, "", False, False, True, ())).max_reward, 0.0)
+
+
+def test_success_is_told_for_each_value_of_a_detail_with_few_of_them() -> None:
+    def made(seed: int, success: bool, **details: float) -> EpisodeResult:
+        return EpisodeResult(seed, EpisodeSummary(3, None, "", success, success, not success, ()), details)
+
+    results = [
+        made(
+            seed, seed % 4 == 0, goal=float(seed % 2), distance=0.1 * seed, always=1.0, **{"late": 1.0} if seed else {}
+        )
+        for seed in range(12)
+    ]
+    rates = success_by_detail(results)
+    assert list(rates) == ["goal"]
+    assert [(value, rate.estimate, rate.count) for value, rate in rates["goal"].items()] == [
+        ("0", 0.5, 6),
+        ("1", 0.0, 6),
+    ]
+    assert rates["goal"]["0"] == wilson(3, 6)
+    assert results_json(results)["success_by_detail"]["goal"]["1"]["high"] == wilson(0, 6).high
+    assert success_by_detail(results[:3]) == {}

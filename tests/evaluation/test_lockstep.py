@@ -67,7 +67,7 @@ class Homing:
         self._next_ns[slot] = ask.now_ns + self.every * PERIOD_NS
         x = ask.history[-1]["position"].value[0]
         targets = x * 0.8 ** np.arange(1, 5) + 0.02 * self._random[slot].normal(size=4)
-        return chunk_from(targets[:, None], ask.now_ns, PERIOD_NS, "policy")
+        return chunk_from(targets[:, None], ask.now_ns, PERIOD_NS, "policy", {"first": float(targets[0])})
 
 
 class Impatient(Homing):
@@ -150,6 +150,7 @@ def test_traces_hold_chunks_and_sent_actions(reference: tuple[list[EpisodeResult
         assert [chunk.observed_ns for chunk in trace.chunks] == list(
             range(0, result.summary.steps * PERIOD_NS, 3 * PERIOD_NS)
         )
+        assert result.info == {"first": tuple(chunk.actions[0, 0] for chunk in trace.chunks)}
 
 
 def test_workers_have_no_torch_and_one_thread() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -76,6 +77,17 @@ def test_units_stand_where_they_apply() -> None:
         for part in (Part("p", 2, "position"), Part("r", 3, "rotation_vector"), Part("g", 1, "gripper"))
     ]
     assert names == [["p x (m)", "p y (m)"], ["r x (rad)", "r y (rad)", "r z (rad)"], ["g"]]
+
+
+def test_what_actors_say_is_drawn_as_histograms_of_what_varies() -> None:
+    won, lost = result(1, True, ()), result(2, False, ())
+    won = replace(won, info={"steps": (2.0, 3.0), "evaluations": (7.0, 7.0)})
+    lost = replace(lost, info={"steps": (20.0,), "evaluations": (7.0,)})
+    assert pictures.info_values([won, lost], "steps").tolist() == [2.0, 3.0, 20.0]
+    drawn = texts(pictures.info_histograms([won, lost]) or b"")
+    assert "steps" in drawn
+    assert "evaluations" not in drawn
+    assert pictures.info_histograms([result(1, True, ())]) is None
 
 
 def test_the_same_data_give_the_same_file() -> None:

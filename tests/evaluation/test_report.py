@@ -104,6 +104,20 @@ def test_everything_is_on_the_page(tmp_path: Path) -> None:
     assert list(tmp_path.glob("run/*")) == [path]
 
 
+def test_what_the_policy_said_of_its_chunks_is_on_the_page(tmp_path: Path) -> None:
+    results = [replace(result, info={"steps": (2.0, 5.0), "energy": (0.25,)}) for result in episodes()]
+    text = parsed(write_evaluation(tmp_path, results, title="t", settings={}, spec=SPEC)).text
+    assert "What the policy said of its chunks" in text
+    assert "energy" in text
+
+
+def test_success_is_told_for_each_goal(tmp_path: Path) -> None:
+    results = [replace(result, details={"goal": float(index % 2)}) for index, result in enumerate(episodes())]
+    text = parsed(write_evaluation(tmp_path, results, title="x", settings={}, spec=SPEC)).text
+    assert "Success by detail" in text
+    assert "goal04 of 580.0 % [37.6, 96.4] of 5" in text
+
+
 def test_counters_are_summed_over_episodes(tmp_path: Path) -> None:
     path = write_evaluation(tmp_path, episodes(), title="x", settings={}, spec=SPEC)
     row = re.search(r"<tr><td>limited</td>(.*?)</tr>", path.read_text())
@@ -123,7 +137,14 @@ def test_without_videos_a_sentence_says_why(tmp_path: Path) -> None:
 def test_sections_without_data_are_left_out(tmp_path: Path) -> None:
     lost = [EpisodeResult(3, EpisodeSummary(0, None, "", False, False, True, ()))]
     text = parsed(write_evaluation(tmp_path, lost, title="x", settings={}, spec=SPEC)).text
-    for words in ("Training", "Rewards", "Predicted chunks", "Median time to success", "Comparison"):
+    for words in (
+        "Training",
+        "Rewards",
+        "Predicted chunks",
+        "Median time to success",
+        "Comparison",
+        "Success by detail",
+    ):
         assert words not in text
     assert "0.0 %" in text
 

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from robopolicy.errors import ConfigError
-from robopolicy.evaluation.statistics import Interval, bootstrap_mean, holm, not_worse, paired_difference, wilson
+from robopolicy.evaluation.statistics import (
+    Interval,
+    bootstrap_auroc,
+    bootstrap_mean,
+    holm,
+    not_worse,
+    paired_difference,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -190,3 +198,29 @@ def test_holm_lies_between_raw_and_bonferroni_and_keeps_the_order(p_values: list
 def test_statistics_need_no_torch() -> None:
     check = "import sys, robopolicy.evaluation.statistics; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_auroc_is_the_share_of_ordered_pairs_with_ties_as_halves() -> None:
+    random = np.random.default_rng(0)
+    above, below = random.integers(0, 6, 40).astype(float), random.integers(0, 5, 30).astype(float)
+    pairs = np.sign(above[:, None] - below[None]) / 2 + 0.5
+    auroc = bootstrap_auroc(above, below)
+    assert auroc.estimate == pytest.approx(pairs.mean())
+    assert auroc.low < auroc.estimate < auroc.high
+    assert auroc.count == 70
+
+
+def test_auroc_of_separate_and_of_equal_scores() -> None:
+    assert bootstrap_auroc([2.0, 3.0], [0.0, 1.0]).estimate == 1.0
+    assert bootstrap_auroc([1.0, 1.0], [1.0]).estimate == 0.5
+    with pytest.raises(ConfigError):
+        bootstrap_auroc([], [1.0])
+
+
+def test_the_interval_of_auroc_covers_the_truth() -> None:
+    """Scores N(1, 1) against N(0, 1): the truth is Phi(1 / sqrt(2))."""
+    random, truth, covered = np.random.default_rng(1), stats.norm.cdf(2**-0.5), 0
+    for _ in range(60):
+        interval = bootstrap_auroc(random.normal(1, 1, 60), random.normal(0, 1, 60), samples=300)
+        covered += interval.low <= truth <= interval.high
+    assert covered >= 50

@@ -1,11 +1,8 @@
 import pytest
 import torch
 
-from robopolicy.errors import ConfigError
-from robopolicy.nets.encoder import StateEncoder
 from robopolicy.nets.mlp import RegressionMlp, ResidualMlp
 from robopolicy.nets.unet1d import UNet1d
-from robopolicy.spec import ArraySpec
 
 
 def _nets() -> list[torch.nn.Module]:
@@ -53,15 +50,3 @@ def test_a_unet_refuses_chunks_that_do_not_halve() -> None:
 
 def test_regression_maps_a_condition_to_numbers() -> None:
     assert RegressionMlp(2, 5, 24, width=16, blocks=1)(torch.randn(3, 2, 5)).shape == (3, 24)
-
-
-def test_encoder_takes_streams_in_spec_order() -> None:
-    encoder = StateEncoder({"b": ArraySpec((2,)), "a": ArraySpec((1,))}, observation_steps=2)
-    observation = {"a": torch.tensor([[[9.0], [8.0]]]), "b": torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])}
-    assert (encoder.tokens, encoder.size) == (2, 3)
-    assert encoder(observation).tolist() == [[[1, 2, 9], [3, 4, 8]]]
-
-
-def test_encoder_refuses_images() -> None:
-    with pytest.raises(ConfigError, match="'wrist'"):
-        StateEncoder({"wrist": ArraySpec((96, 96, 3), "uint8")}, 1)

@@ -103,6 +103,14 @@ def test_cube_starts_all_over_its_region(half_width_m: float) -> None:
     assert np.all(cubes.std(axis=0) > 0.8 * half_width_m / np.sqrt(3))
 
 
+def test_beyond_its_region_the_cube_starts_that_far_outside() -> None:
+    outside = make_robot(0.2, beyond_m=0.05)
+    centre = np.array([0.0, 0.0])
+    cubes = np.array([outside.reset(seed)["cube_position"].value[:2] for seed in range(20)]) - centre
+    np.testing.assert_allclose(np.abs(cubes).max(axis=1), 0.25, atol=1e-6)
+    assert set(np.sign(cubes[:, 0])) == set(np.sign(cubes[:, 1])) == {-1.0, 1.0}
+
+
 def test_a_robot_that_gets_no_command_stays_where_it_is(robot: SimRobot) -> None:
     before = robot.reset(5)["end_effector_pose"].value
     robot.clock.sleep_until(20 * robot.spec.period_ns)

@@ -11,8 +11,11 @@ from robopolicy.control.actor import Chunk, chunk_from
 from robopolicy.control.filter import ActionFilter
 from robopolicy.control.loop import EpisodeSummary, episode, run_episode
 from robopolicy.control.robot import Observation
-from sim.reach import GOAL_M, START_JITTER_M, START_M, ReachExpert, ReachSimulation, make_robot
+from robopolicy.errors import ConfigError
+from sim.reach import GOAL_M, GOAL_STREAM, START_JITTER_M, START_M, ReachExpert, ReachSimulation, make_robot
 from sim.robot import SimRobot
+
+TWO_GOALS = ((0.25, 0.12), (0.25, -0.12))
 
 
 class Constant:
@@ -102,3 +105,63 @@ def test_target_is_tracked_within_a_few_ticks_without_overshoot() -> None:
         ys.append(float(robot.observe()["effector_position"].value[1]))
     assert ys[-1] == pytest.approx(target[1], abs=1e-3)
     assert max(ys) <= target[1] + 1e-3
+
+
+def test_one_of_two_goals_is_commanded_by_the_seed_and_offered_as_a_stream() -> None:
+    robot, alone = make_robot(goal_positions=TWO_GOALS), make_robot()
+    assert robot.spec.observations[GOAL_STREAM] == robot.spec.observations["effector_position"]
+    commanded = []
+    for seed in range(200):
+        first = robot.reset(seed)
+        np.testing.assert_array_equal(
+            first["effector_position"].value, alone.reset(seed)["effector_position"].value, strict=True
+        )
+        commanded.append(int(robot.details()["goal"]))
+        np.testing.assert_array_equal(first[GOAL_STREAM].value, np.float32(TWO_GOALS[commanded[-1]]), strict=True)
+    assert 0.4 < np.mean(commanded) < 0.6
+    again = make_robot(goal_positions=TWO_GOALS)
+    again.reset(150)
+    assert again.details()["goal"] == commanded[150]
+    assert set(alone.details()) == {"side", "touched"}
+    assert set(alone.observe()) == {"effector_position"}
+
+
+def test_the_expert_reaches_the_commanded_one_of_two_goals_around_both_sides() -> None:
+    robot, seen = make_robot(goal_positions=TWO_GOALS), set()
+    for seed in range(50):
+        summary, last = expert_episode(robot, seed)
+        details = robot.details()
+        assert summary.success, seed
+        assert summary.counters.get("limited", 0) == summary.counters.get("shortened", 0) == 0
+        assert details["reached"] == details["goal"]
+        assert np.linalg.norm(last - TWO_GOALS[int(details["goal"])]) < 0.02
+        seen.add((details["goal"], details["side"]))
+    assert len(seen) == 4
+
+
+def test_reaching_the_other_goal_ends_the_episode_as_a_failure() -> None:
+    robot = make_robot(goal_positions=TWO_GOALS)
+    for seed in range(6):
+        robot.reset(seed)
+        commanded = int(robot.details()["goal"])
+        summary = _led_to(robot, 1 - commanded, seed)
+        assert summary.terminated
+        assert not summary.success
+        assert max(summary.rewards) == 0.0
+        assert robot.details()["reached"] == 1 - commanded
+        assert robot.details()["touched"] == 0.0
+
+
+def _led_to(robot: SimRobot, goal: int, seed: int) -> EpisodeSummary:
+    """The expert, sent to a goal of our choice."""
+    elsewhere = ReachSimulation(goal_positions=[TWO_GOALS[goal]])
+    expert = ReachExpert(elsewhere, seed)
+    return run_episode(episode(robot, max_steps=60, action_filter=ActionFilter(robot.spec.action, {})), expert)
+
+
+@pytest.mark.parametrize(
+    "goals", [[[0.25, 0.12], [0.25, 0.1]], [[0.0, 0.1]], [[0.25, 0.4]], [0.25, 0.12], [[0.25, 0.12, 0.0]]]
+)
+def test_impossible_goals_are_refused(goals: list[list[float]]) -> None:
+    with pytest.raises(ConfigError, match="goal_positions is .*, expected"):
+        make_robot(goal_positions=goals)

@@ -9,8 +9,10 @@ import pytest
 from robopolicy.configuration import build, load, plain
 from robopolicy.control.filter import ActionFilter
 from robopolicy.control.robot import SimulatedRobot
+from robopolicy.dataset.goals import goals_from, with_goals
 
-NAMES = ("lift", "lift_hard", "pusht", "reach")
+IMAGES = ("lift_image", "pusht_image", "reach_image")
+NAMES = ("lift", "lift_hard", "pusht", "reach", "reach_goals", *IMAGES)
 
 
 def task(name: str) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def test_builds_a_robot_that_fits_the_files_numbers(name: str) -> None:
     assert "mujoco" in build(config["versions"])
 
 
-@pytest.mark.parametrize("name", ["lift", "lift_hard", "reach"])
+@pytest.mark.parametrize("name", ["lift", "lift_hard", "reach", "reach_goals"])
 def test_builds_an_expert_that_answers(name: str) -> None:
     config = task(name)
     robot = build(config["robot"])
@@ -44,3 +46,21 @@ def test_builds_an_expert_that_answers(name: str) -> None:
 
 def test_push_t_has_no_expert() -> None:
     assert task("pusht")["expert"] is None
+
+
+def test_the_robot_offers_every_goal_as_its_source_is_described() -> None:
+    config = task("reach_goals")
+    spec = build(config["robot"]).spec
+    goals = goals_from(config["goals"])
+    wanted = with_goals(spec.select(config["observations"]), spec, goals)
+    assert wanted.observations == {name: spec.observations[name] for name in ["effector_position", *goals]}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_camera_task_hides_what_the_camera_must_find(name: str) -> None:
+    hidden = {"lift_image": "cube_position", "pusht_image": "keypoints", "reach_image": "effector_position"}[name]
+    config = plain(load("train", [f"task={name}"]))
+    assert "image" in config["task"]["observations"]
+    assert hidden not in config["task"]["observations"]
+    assert config["task"]["robot"]["image_stream"] is True
+    assert config["policy"]["camera"]["_target_"] == "robopolicy.nets.vision.ResNetCamera"

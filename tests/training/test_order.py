@@ -24,3 +24,17 @@ def test_epochs_and_seeds_differ() -> None:
     order = BatchOrder(1000, 100, 0)
     assert not np.array_equal(order.indices(0), order.indices(order.steps_per_epoch))
     assert not np.array_equal(order.indices(0), BatchOrder(1000, 100, 1).indices(0))
+
+
+def test_draws_depend_on_seed_and_step_alone_and_fill_the_unit_interval() -> None:
+    order = BatchOrder(50, 40, 3)
+    first = [order.draws(step) for step in range(60)]
+    again = BatchOrder(50, 40, 3)
+    again.indices(7)
+    np.testing.assert_array_equal(again.draws(41), first[41])
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], BatchOrder(50, 40, 4).draws(0))
+    drawn = np.concatenate(first)
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    assert abs(drawn.mean() - 0.5) < 0.03

@@ -1,0 +1,175 @@
+"""The table as a page for people, made from its JSON."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from robopolicy.evaluation.statistics import Interval
+
+Json = Mapping[str, Any]
+
+
+def markdown(document: Json) -> str:
+    """`docs/results/<name>.md`."""
+    parts = [f"# {document['title']}", *_introduction(document)]
+    for block in document["blocks"]:
+        parts += [f"## {block['block']}", _conditions(block), _rows(block), *_significance(block)]
+    parts += ["## Claims named before measuring", *_claims(document["claims"])] if document["claims"] else []
+    parts += ["## Larger, for a GPU", *_larger(document["larger"])] if document["larger"] else []
+    return "\n\n".join(parts) + "\n"
+
+
+def _introduction(document: Json) -> Iterator[str]:
+    name = document["name"]
+    yield (
+        f"Made by `python scripts/table.py name={name}` from `configs/table/{name}.yaml`; every number on this page "
+        f"comes from [{name}.json]({name}.json), which has the outcome of every episode."
+    )
+    yield (
+        "In each block every method has the same training budget, wall-clock minutes on one thread. The seconds that "
+        f"one optimiser step takes are measured first and the number of steps follows ({document['reserve']:.0%} of "
+        "the budget is left for validation, checkpoints and a busier machine), so all training seeds take the same "
+        "number of steps. The last averaged checkpoint is evaluated, on environment seeds that neither training nor "
+        "tuning saw."
+    )
+    yield (
+        "Success has its 95 % Wilson interval, pooled over training seeds and for each of them; the pooled interval "
+        "does not contain the difference between training runs. An evaluation is one forward of one network on one "
+        "row; milliseconds are those of the policy for one robot on one thread, spread over the control steps, and "
+        "in brackets the slowest single call."
+    )
+    if document["machines"]:
+        yield f"Measured on: {'; '.join(document['machines'])}."
+    yield f"![success of every method with its 95 % interval]({name}.svg)"
+    yield "Dot and bar: all training seeds with the 95 % interval. Hollow dots: each training seed."
+
+
+def _conditions(block: Json) -> str:
+    last = block["first_seed"] + block["episodes"] - 1
+    sentence = (
+        f"{block['minutes']:g} minutes of training for each run, {block['episodes']} episodes for each training seed "
+        f"(environment seeds {block['first_seed']} to {last})."
+    )
+    if len(block["datasets"]) > 1:
+        sentence += f" Attention: its cells were trained on {len(block['datasets'])} different datasets."
+    return sentence
+
+
+def _rows(block: Json) -> str:
+    rewarded = block["measure"] == "max_reward"
+    header = ["method", "sampler", "success, all training seeds", "by training seed"]
+    header += ["mean of the best reward"] if rewarded else []
+    header += ["evaluations per control step", "ms per control step", "parameters", "steps", "training (s)"]
+    return _table(header, [_cells(row, rewarded) for row in block["rows"]])
+
+
+def _cells(row: Json, rewarded: bool) -> list[str]:
+    missing = len(row["seeds"]) - len(row["measured_seeds"])
+    names = [row["method"], row["variant"]]
+    if not row["measured_seeds"]:
+        return [*names, "not measured", *[""] * (7 + rewarded - 1)]
+    seeds = "; ".join(_rate(interval) for interval in row["success_by_seed"])
+    single = len(row["seeds"]) == 1
+    return [
+        *names,
+        _rate(row["success"]) + (f" ({missing} of {len(row['seeds'])} runs missing)" if missing else ""),
+        "one run" if single else seeds,
+        *([_score(row["max_reward"])] if rewarded else []),
+        f"{row['evaluations_per_control_step']:.2f}",
+        f"{row['milliseconds_per_control_step']:.2f} ({row['milliseconds_of_slowest_call']:.0f})",
+        f"{row['parameters'] / 1e6:.2f} M",
+        f"{row['steps']:,}{' (capped)' if row['capped'] else ''}",
+        f"{statistics.fmean(row['training_seconds']):.0f}",
+    ]
+
+
+def _significance(block: Json) -> Iterator[str]:
+    differences = block["differences"]
+    if not differences:
+        return
+    what = "success" if block["measure"] == "success" else "the mean of the best reward"
+    tested = f"of {len(differences)} compared in {what}, with Holm's correction at 5 %"
+    open_questions = [_versus(one) for one in differences if not one["significant"]]
+    if not open_questions:
+        yield f"Significant: every difference {tested}."
+    elif len(open_questions) == len(differences):
+        yield f"Not significant: any difference {tested}."
+    else:
+        yield f"Not significant: {len(open_questions)} {tested}: {'; '.join(open_questions)}. All others are."
+
+
+def _versus(one: Json) -> str:
+    return f"{_name(one['a'])} and {_name(one['b'])} ({_difference(one['difference'])})"
+
+
+def _claims(claims: Sequence[Json]) -> Iterator[str]:
+    yield (
+        "Not worse: the lower end of the paired 95 % interval of candidate minus reference lies above -0.05 with at "
+        "least 400 pairs, above -0.10 with 100 to 399. A pair has the same training seed and the same environment "
+        "seed; with several training seeds the bootstrap draws both. After Holm: still so when the one-sided p-values "
+        "of all claims here that could be decided are corrected for their number, at 2.5 %."
+    )
+    header = ["task", "candidate", "reference", "measured in", "means", "difference", "pairs", "verdict", "after Holm"]
+    yield _table(header, [_claim(claim) for claim in claims])
+    if any(claim.get("saturated") for claim in claims):
+        yield (
+            "Saturated: the success rate of the reference lies outside 60 to 85 %, so the task decides little between "
+            "these two."
+        )
+
+
+def _claim(claim: Json) -> list[str]:
+    measure = "success" if claim["measure"] == "success" else "best reward"
+    names = [claim["block"], _name(claim["candidate"]), _name(claim["reference"]), measure]
+    if not claim["training_seeds"]:
+        return [*names, "", "", "", "not measured", ""]
+    words = {True: "not worse", False: "not shown to be not worse", None: "undecided (under 100 pairs)"}
+    holm = {True: "not worse", False: "not shown", None: ""}[claim.get("not_worse_after_holm")]
+    return [
+        *names,
+        f"{claim['candidate_mean']:.3f}, {claim['reference_mean']:.3f}",
+        _difference(claim["difference"]),
+        f"{claim['pairs']} ({_seeds(claim['training_seeds'])})",
+        words[claim["not_worse"]] + (", saturated" if claim["saturated"] else ""),
+        holm + (f" (p {claim['p_worse_holm']:.2g})" if holm else ""),
+    ]
+
+
+def _larger(rows: Sequence[Json]) -> Iterator[str]:
+    yield "Empty until measured; the commands make the row, and the next run of the table fills it in."
+    body = [
+        [row["block"], row["what"], _rate(row["success"]), _score(row["max_reward"])]
+        if row["success"]
+        else [row["block"], row["what"], "", ""]
+        for row in rows
+    ]
+    yield _table(["task", "what", "success", "mean of the best reward"], body)
+    for row in rows:
+        yield f"{row['block']}, {row['what']}:\n\n```\n" + "\n".join(row["commands"]) + "\n```"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _rate(interval: Json) -> str:
+    return f"{interval['estimate'] * 100:.1f} % [{interval['low'] * 100:.1f}, {interval['high'] * 100:.1f}]"
+
+
+def _score(interval: Json) -> str:
+    return str(Interval(**interval)).partition(" of ")[0]
+
+
+def _difference(interval: Json) -> str:
+    return f"{interval['estimate']:+.3f} [{interval['low']:+.3f}, {interval['high']:+.3f}]"
+
+
+def _name(row: str) -> str:
+    return row.replace("/", " ", 1)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return "1 training seed" if len(seeds) == 1 else f"{len(seeds)} training seeds"

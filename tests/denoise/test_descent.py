@@ -1,0 +1,230 @@
+"""Descent on energies that are known in closed form."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from robopolicy.denoise.descent import Descent, DescentRule, Unroll, advance, unit_rows
+from robopolicy.denoise.noise import StepNoise
+from robopolicy.errors import ConfigError
+
+PLAIN = DescentRule(momentum=0.0, exponential=False)
+CENTRE = 0.3
+
+
+def quadratic(stiffness: float = 1.0) -> Callable[..., Tensor]:
+    """E = k / 2 mean((a - centre)^2) of each row."""
+
+    def energy(actions: Tensor, rows: Tensor | None = None) -> Tensor:
+        return 0.5 * stiffness * (actions - CENTRE).square().mean(dim=(1, 2))
+
+    return energy
+
+
+def start(rows: int = 4, steps: int = 3, size: int = 2) -> Tensor:
+    return torch.randn(rows, steps, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def run(actions: Tensor, count: int, step_size: float, rule: DescentRule, stiffness: float = 1.0) -> list[Tensor]:
+    velocity, path = torch.zeros_like(actions), [actions]
+    for _ in range(count):
+        step = advance(quadratic(stiffness), path[-1], velocity, torch.tensor(step_size), rule)
+        path.append(step.actions)
+        velocity = step.velocity
+    return path
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (16, 7), (1, 1)])
+@pytest.mark.parametrize("stiffness", [0.5, 1.0, 1.7])
+def test_plain_descent_contracts_by_the_closed_form_whatever_the_chunk_size(
+    shape: tuple[int, int], stiffness: float
+) -> None:
+    first = start(4, *shape)
+    path = run(first, 5, 0.8, PLAIN, stiffness)
+    for index, actions in enumerate(path):
+        torch.testing.assert_close(actions - CENTRE, (1.0 - 0.8 * stiffness) ** index * (first - CENTRE))
+
+
+@pytest.mark.parametrize(("step_size", "diverges"), [(1.99, False), (2.01, True)])
+def test_plain_descent_diverges_exactly_when_the_factor_is_below_minus_one(step_size: float, diverges: bool) -> None:
+    path = run(start(), 50, step_size, PLAIN)
+    assert bool((path[-1] - CENTRE).norm() > (path[0] - CENTRE).norm()) is diverges
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+@pytest.mark.parametrize("cap", [0.05, 5.0])
+def test_the_exponential_factor_follows_the_exact_recursion(momentum: float, cap: float) -> None:
+    """Per row: r' = r + mu v - alpha exp(min(E / tau, cap)) (r + mu v), with E = mean((r + mu v)^2) / 2."""
+    rule = DescentRule(momentum=momentum, exponential=True, temperature=2.0, cap=cap)
+    path = run(start(), 6, 0.3, rule)
+    expected, velocity = path[0] - CENTRE, torch.zeros_like(path[0])
+    for actions in path[1:]:
+        ahead = expected + momentum * velocity
+        energy = 0.5 * ahead.square().mean(dim=(1, 2), keepdim=True)
+        velocity = momentum * velocity - 0.3 * torch.exp(torch.clamp(energy / 2.0, max=cap)) * ahead
+        expected = expected + velocity
+        torch.testing.assert_close(actions - CENTRE, expected)
+
+
+def test_the_exponential_is_bounded_far_away() -> None:
+    rule = DescentRule(momentum=0.0, temperature=1.0, cap=1.0)
+    far = start() + 1e4
+    step = advance(quadratic(), far, torch.zeros_like(far), torch.tensor(0.5), rule)
+    torch.testing.assert_close(step.actions - CENTRE, (1.0 - 0.5 * math.e) * (far - CENTRE))
+
+
+def test_nesterov_is_the_linear_recursion_with_its_eigenvalues() -> None:
+    """(r, v)' = M (r, v) with M = [[1 - h, mu (1 - h)], [-h, mu (1 - h)]] for h = alpha k."""
+    h, momentum = 0.25, 0.5
+    matrix = torch.tensor([[1 - h, momentum * (1 - h)], [-h, momentum * (1 - h)]], dtype=torch.float64)
+    path = run(start(), 30, h, DescentRule(momentum=momentum, exponential=False))
+    for index, actions in enumerate(path):
+        gain = torch.linalg.matrix_power(matrix, index)[0, 0]
+        torch.testing.assert_close(actions - CENTRE, gain * (path[0] - CENTRE))
+    radius = float(torch.linalg.eigvals(matrix).abs().max())
+    measured = float((path[30] - CENTRE).norm() / (path[10] - CENTRE).norm()) ** (1 / 20)
+    assert measured == pytest.approx(radius, rel=0.1)
+
+
+def test_no_step_size_returns_the_start_and_the_unit_start() -> None:
+    none = torch.tensor(0.0)
+    first = start()
+    assert torch.equal(Descent(clip=None)(quadratic(), first, none, PLAIN).actions, first)
+    unit = DescentRule(momentum=0.0, exponential=False, normalise=True)
+    torch.testing.assert_close(Descent(clip=None)(quadratic(), first, none, unit).actions, unit_rows(first))
+
+
+def test_more_steps_never_raise_the_energy_below_twice_the_inverse_lipschitz_constant() -> None:
+    energies = [quadratic(1.5)(actions) for actions in run(start(), 10, 1.2, PLAIN, 1.5)]
+    assert all(bool((after <= before).all()) for before, after in itertools.pairwise(energies))
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_rows_do_not_mix(normalise: bool) -> None:
+    rule = DescentRule(normalise=normalise)
+    first, descent = start(8), Descent(max_steps=6)
+    whole = descent(quadratic(), first, torch.tensor(0.3), rule)
+    order = torch.tensor([3, 1, 7, 0, 2, 6, 5, 4])
+    permuted = descent(quadratic(), first[order], torch.tensor(0.3), rule)
+    alone = descent(quadratic(), first[2:3], torch.tensor(0.3), rule)
+    torch.testing.assert_close(permuted.actions, whole.actions[order], rtol=0, atol=0)
+    torch.testing.assert_close(alone.actions, whole.actions[2:3], rtol=0, atol=0)
+    assert permuted.steps.tolist() == whole.steps[order].tolist()
+
+
+def test_each_row_stops_when_its_own_step_is_small() -> None:
+    first = torch.full((3, 2, 1), CENTRE)
+    first[1] += 0.1
+    first[2] += 10.0
+    result = Descent(min_steps=2, max_steps=20, tolerance=0.01, clip=None)(quadratic(), first, torch.tensor(0.5), PLAIN)
+    assert result.steps.tolist() == [2, 4, 10]  # steps of 0.1 / 2^n and 10 / 2^n fall to 0.01 or below
+    torch.testing.assert_close(result.energy, quadratic()(result.actions))
+    none = Descent(min_steps=2, max_steps=20, tolerance=0.0)(quadratic(), first, torch.tensor(0.5), PLAIN)
+    assert none.steps.tolist() == [2, 20, 20]
+
+
+def test_only_rows_that_move_are_evaluated() -> None:
+    asked: list[int] = []
+
+    def counting(actions: Tensor, rows: Tensor) -> Tensor:
+        asked.append(len(rows))
+        return quadratic()(actions)
+
+    first = torch.tensor([CENTRE, CENTRE + 10.0]).view(2, 1, 1)
+    Descent(min_steps=2, max_steps=4, clip=None)(counting, first, torch.tensor(0.5), PLAIN)
+    assert asked == [2, 2, 1, 1, 2]
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+class Learned(torch.nn.Module):
+    """E = k / 2 mean((a - c)^2), two parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stiffness = torch.nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+        self.centre = torch.nn.Parameter(torch.tensor(-0.2, dtype=torch.float64))
+
+    def forward(self, actions: Tensor, rows: Tensor) -> Tensor:
+        return 0.5 * self.stiffness * (actions - self.centre).square().mean(dim=(1, 2))
+
+
+def test_the_gradient_of_one_step_is_the_symbolic_one() -> None:
+    """a1 = a - alpha k (a - c), L = mean((a1 - g)^2): dL/dk, dL/dc and dL/dalpha by hand."""
+    energy, first, goal = Learned(), start(), torch.zeros(4, 3, 2, dtype=torch.float64)
+    alpha = torch.tensor(0.6, dtype=torch.float64, requires_grad=True)
+    Unroll(max_steps=1)(energy, first, goal, alpha, PLAIN, StepNoise((0,), 4)).mean().backward()
+    k, c = energy.stiffness.detach(), energy.centre.detach()
+    after = first - 0.6 * k * (first - c)
+    torch.testing.assert_close(energy.stiffness.grad, (2 * after * -0.6 * (first - c)).mean())
+    torch.testing.assert_close(energy.centre.grad, (2 * after * 0.6 * k).mean())
+    torch.testing.assert_close(alpha.grad, (2 * after * -k * (first - c)).mean())
+
+
+@pytest.mark.parametrize("truncate", [True, False])
+def test_learning_flows_through_one_step_only(truncate: bool) -> None:
+    """Of two steps each learns as if its start were a constant; truncated, only the second one learns."""
+    energy, first, goal = Learned(), start(), torch.zeros(4, 3, 2, dtype=torch.float64)
+    alpha = torch.tensor(0.6, dtype=torch.float64)
+    Unroll(min_steps=2, max_steps=2, truncate=truncate)(
+        energy, first, goal, alpha, PLAIN, StepNoise((0,), 4)
+    ).mean().backward()
+    k, c = energy.stiffness.detach(), energy.centre.detach()
+    middle = first - 0.6 * k * (first - c)
+
+    def of_step(here: Tensor) -> Tensor:
+        return (2 * (here - 0.6 * k * (here - c)) * 0.6 * k).mean()
+
+    expected = of_step(middle) if truncate else 0.5 * (of_step(first) + of_step(middle))
+    torch.testing.assert_close(energy.centre.grad, expected)
+
+
+def test_the_number_of_steps_is_uniform_and_keyed() -> None:
+    seen: list[int] = []
+
+    def counting(actions: Tensor, rows: Tensor) -> Tensor:
+        seen.append(len(rows))
+        return quadratic()(actions)
+
+    unroll, first = Unroll(min_steps=1, max_steps=4), torch.zeros(2000, 1, 1)
+    losses = [unroll(counting, first, first, torch.tensor(0.5), PLAIN, StepNoise((3,), 2000)) for _ in range(2)]
+    assert torch.equal(*losses)
+    active = seen[:4]
+    assert active[-1] == 2000
+    assert [b - a for a, b in zip([0, *active], active, strict=False)] == pytest.approx([500] * 4, abs=80)
+
+
+def test_langevin_noise_falls_and_step_sizes_spread() -> None:
+    """From the minimum, with no step to speak of, only the noise moves a row: variances of its levels add up."""
+    unroll = Unroll(min_steps=3, max_steps=3, noise_high=0.3, noise_low=0.1, step_spread=2.0)
+    rows = 4000
+    first = torch.zeros(rows, 4, 1)
+    error = unroll(
+        lambda a, rows: 0.0 * a.mean(dim=(1, 2)), first, first, torch.tensor(1.0), PLAIN, StepNoise((1,), rows)
+    )
+    levels = [0.1 + 0.1 * (1 + math.cos(math.pi * i / 3)) for i in range(3)]
+    assert float(error.mean()) == pytest.approx(sum(level**2 for level in levels), rel=0.05)
+    spread = unroll(quadratic(), first, first, torch.tensor(1.0), PLAIN, StepNoise((1,), rows))
+    assert float(spread.detach().std()) > 0.0
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: DescentRule(momentum=1.0), "momentum"),
+        (lambda: DescentRule(temperature=0.0), "temperature"),
+        (lambda: Descent(min_steps=3, max_steps=2), "min_steps 3"),
+        (lambda: Unroll(min_steps=0), "min_steps 0"),
+        (lambda: Unroll(step_spread=0.5), "step_spread"),
+    ],
+)
+def test_impossible_settings_are_refused(make: Callable[[], object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make()

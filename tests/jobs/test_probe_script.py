@@ -1,0 +1,47 @@
+"""`scripts/probe.py` and `scripts/eval.py` on a small energy policy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from script_runs import TINY, output_of, refusal_of
+
+STARTS = ("episodes=3", "slots=3", "workers=0")
+
+
+@pytest.fixture(scope="module")
+def energy_run(reach_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("energy")
+    options = (f"data={reach_data}", "net.heads=2", *TINY, "run_folder=run")
+    output_of("train", "policy=ebt", "task=reach", *options, cwd=folder)
+    return folder / "run"
+
+
+def test_energies_of_demonstrations_and_of_starts(energy_run: Path, tmp_path: Path) -> None:
+    """A change that does not touch the start leaves every energy as it was: each pair is a tie."""
+    options = ("outside={robot:{image_size:48}}", "deviations=[0.5,100.0]", "run_folder=probe")
+    text = output_of("probe", f"run={energy_run}", *STARTS, *options, cwd=tmp_path)
+    assert "AUROC 0.500" in text
+    found = json.loads((tmp_path / "probe" / "result.json").read_text())
+    assert found["perturbed"]["100"]["estimate"] == 1.0
+    assert found["perturbed"]["0.5"]["count"] == found["windows"]
+    assert found["outside"]["energies_inside"] == found["outside"]["energies_outside"]
+
+
+def test_steps_and_energies_reach_results_and_report(energy_run: Path, tmp_path: Path) -> None:
+    options = ("sampler=descent", "sampler.max_steps=3", *STARTS, "videos=0", "traces=0", "run_folder=evaluation")
+    output_of("eval", f"run={energy_run}", "task.max_steps=20", "task=reach", *options, cwd=tmp_path)
+    found = json.loads((tmp_path / "evaluation" / "result.json").read_text())
+    assert found["settings"]["sampler"].startswith("descent, 2 to 3 steps")
+    for episode in found["episodes"]:
+        steps = [float(word) for word in episode["info"]["steps"].split()]
+        assert len(steps) == len(episode["info"]["energy"].split()) >= 1
+        assert set(steps) <= {2.0, 3.0}
+    assert "What the policy said of its chunks" in (tmp_path / "evaluation" / "report.html").read_text()
+
+
+def test_a_table_sampler_and_another_policy_are_refused(energy_run: Path, reach_run: Path, tmp_path: Path) -> None:
+    assert "descent" in refusal_of("eval", f"run={energy_run}", "sampler=ddim", cwd=tmp_path)
+    assert "only an energy policy" in refusal_of("probe", f"run={reach_run}", cwd=tmp_path)
