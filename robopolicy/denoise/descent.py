@@ -62,11 +62,18 @@ class DescentRule:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step did: chunks and velocities [R, Tp, D] after it, energies [R] before it (at the look-ahead)."""
+    """What one step did.
+
+    Attributes:
+        actions, velocity: [R, Tp, D] after it.
+        energy: [R] before it, at the look-ahead.
+        push: [R] root mean square of eta dU/dp, how far the gradient alone moved a row (normalised units).
+    """
 
     actions: Tensor
     velocity: Tensor
     energy: Tensor
+    push: Tensor
 
 
 def advance(
@@ -76,25 +83,29 @@ def advance(
     step_size: Tensor,
     rule: DescentRule,
     *,
+    langevin: Tensor | float = 0.0,
     create_graph: bool = False,
 ) -> Step:
     """One step of every row; `energy` maps chunks [R, Tp, D] to [R], `step_size` is c alpha, a scalar or [R].
 
-    Neither `actions` nor `velocity` carries gradients into the result: with `create_graph` learning flows through this
-    step's energy gradient and its size, and through nothing before.
+    `langevin` is added to the chunks first, after they were normalised. Neither `actions` nor `velocity` carries
+    gradients into the result: with `create_graph` learning flows through this step's energy gradient and its size, and
+    through nothing before.
     """
-    actions = unit_rows(actions.detach()) if rule.normalise else actions.detach()
+    actions, velocity = actions.detach(), velocity.detach()
+    actions = (unit_rows(actions) if rule.normalise else actions) + langevin
     with torch.enable_grad():
-        ahead = (actions + rule.momentum * velocity.detach()).requires_grad_()
+        ahead = (actions + rule.momentum * velocity).requires_grad_()
         energies = energy(ahead)
         (mean_gradient,) = torch.autograd.grad(energies.sum(), ahead, create_graph=create_graph)
-    gain = step_size.expand(len(actions)) * ahead[0].numel()
+    gain = step_size.expand(len(actions)) * math.prod(actions.shape[1:])
     if rule.exponential:
         gain = gain * (energies / rule.temperature).clamp(max=rule.cap).exp()
     if not create_graph:
         gain, energies = gain.detach(), energies.detach()
-    moved = rule.momentum * velocity.detach() - gain[:, None, None] * mean_gradient
-    return Step(actions + moved, moved, energies)
+    push = gain[:, None, None] * mean_gradient
+    moved = rule.momentum * velocity - push
+    return Step(actions + moved, moved, energies, push.detach().square().mean(dim=(1, 2)).sqrt())
 
 
 def unit_rows(actions: Tensor) -> Tensor:
@@ -117,7 +128,8 @@ class Descent:
 
     Attributes:
         min_steps, max_steps: bounds of the steps of a row.
-        tolerance: a row stops after a step whose root mean square (normalised units) is at most this.
+        tolerance: a row stops after a step in which the gradient moved it by at most this (root mean square over the
+            chunk, normalised units).
         clip: bound of the final chunk in normalised space; None: no clipping.
     """
 
@@ -136,21 +148,23 @@ class Descent:
         return f"descent, {self.min_steps} to {self.max_steps} steps, tolerance {self.tolerance:g}"
 
     def __call__(self, energy: Energy, start: Tensor, step_size: Tensor, rule: DescentRule) -> Descended:
-        """`energy` is asked for the rows that still move only. The final energies cost one more evaluation."""
-        actions, velocity = start.clone(), torch.zeros_like(start)
-        steps = torch.zeros(len(start), dtype=torch.long, device=start.device)
-        moving = torch.arange(len(start), device=start.device)
+        """Every row is computed until the last one stops, and kept from its own last step on: what a row becomes does
+        not depend, bit for bit, on when its neighbours stop. The final energies cost one more evaluation."""
+        everything = torch.arange(len(start), device=start.device)
+        actions, velocity = start, torch.zeros_like(start)
+        steps = torch.zeros_like(everything)
+        moving = torch.ones_like(everything, dtype=torch.bool)
         for taken in range(1, self.max_steps + 1):
-            rows = moving
-            step = advance(partial(energy, rows=rows), actions[rows], velocity[rows], step_size, rule)
-            actions[rows], velocity[rows], steps[rows] = step.actions, step.velocity, taken
+            step = advance(partial(energy, rows=everything), actions, velocity, step_size, rule)
+            actions = torch.where(moving[:, None, None], step.actions, actions)
+            velocity, steps = step.velocity, steps + moving
             if taken >= self.min_steps:
-                moving = rows[step.velocity.square().mean(dim=(1, 2)).sqrt() > self.tolerance]
-            if len(moving) == 0:
+                moving = moving & (step.push > self.tolerance)
+            if not moving.any():
                 break
         actions = actions if self.clip is None else actions.clamp(-self.clip, self.clip)
         with torch.no_grad():
-            return Descended(actions, energy(actions, torch.arange(len(actions), device=actions.device)), steps)
+            return Descended(actions, energy(actions, everything), steps)
 
 
 @dataclass(frozen=True)
@@ -177,6 +191,10 @@ class Unroll:
             raise ConfigError(
                 f"unroll.min_steps {self.min_steps} and max_steps {self.max_steps}: expected 1 or more, in this order"
             )
+        if self.noise_low < 0.0 or self.noise_high < 0.0:
+            raise ConfigError(
+                f"unroll.noise_low is {self.noise_low:g}, noise_high {self.noise_high:g}: expected 0 or more"
+            )
         if self.step_spread < 1.0:
             raise ConfigError(f"unroll.step_spread is {self.step_spread:g}, expected 1 or more")
 
@@ -185,23 +203,27 @@ class Unroll:
     ) -> Tensor:
         """Squared error to `goal` of the chunk after the last step (or the mean over the steps), [B].
 
-        Rows with fewer steps begin later, so that the last step is the last for all of them.
+        Rows with fewer steps begin later, so that the last step is the last for all of them. Under `torch.no_grad` the
+        errors are the same and nothing is kept for a backward pass.
         """
         counts = self.min_steps + (noise.uniform(1)[0] * (self.max_steps - self.min_steps + 1)).long()
-        spreads = self._spreads(noise.uniform(self.max_steps))
+        spreads = self._spreads(noise.uniform(self.max_steps)).to(start.dtype)
         langevin = noise.normal(self.max_steps, start.shape[1:])
         actions, velocity, error = start.clone(), torch.zeros_like(start), torch.zeros_like(start[:, 0, 0])
         for index in range(self.max_steps):
             taken = index - (self.max_steps - counts)  # steps that a row has behind it; negative: not begun
             rows = (taken >= 0).nonzero().squeeze(1)
+            if len(rows) == 0:
+                continue
             learns = index == self.max_steps - 1 or not self.truncate
             step = advance(
                 partial(energy, rows=rows),
-                actions[rows] + self._deviations(taken[rows], counts[rows]) * langevin[index, rows],
+                actions[rows],
                 velocity[rows],
                 step_size * spreads[index, rows],
                 rule,
-                create_graph=learns,
+                langevin=self._deviations(taken[rows], counts[rows]) * langevin[index, rows],
+                create_graph=learns and torch.is_grad_enabled(),
             )
             if learns:
                 distance = (step.actions - goal[rows]).square().mean(dim=(1, 2))

@@ -121,7 +121,7 @@ class CellFolder:
             key = changed[0]
             raise CellError(
                 f"{self.path} holds a run with {key}={there.get(key)}, the table asks for {wanted.get(key)} "
-                f"({len(changed)} such differences): remove it to train again, or add "
+                f"(differences in all: {len(changed)}): remove it to train again, or add "
                 f"ignore=[{','.join(changed[:3])}] to keep it"
             )
 

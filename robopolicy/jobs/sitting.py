@@ -18,6 +18,10 @@ from robopolicy.jobs.cells import CellFolder
 from robopolicy.jobs.processes import Command, Processes, StoppedError
 
 
+class NoSourceError(RobopolicyError):
+    """A dataset can only be imported, and nobody said from where."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How to work.
@@ -66,8 +70,9 @@ class Sitting:
             there = [cell for cell in cells if cell.block == block]
             if not there or self._late():
                 continue
-            if problem := self._missing_data(block):
-                yield from (Outcome(cell, problem=problem, empty=True) for cell in there)
+            problem, lacking = self._without_data(block)
+            if problem:
+                yield from (Outcome(cell, problem=problem, empty=lacking) for cell in there)
                 continue
             ready: list[Cell] = []
             for method in dict.fromkeys(cell.method for cell in there):
@@ -87,36 +92,36 @@ class Sitting:
         minutes = self._options.minutes
         return minutes is not None and time.monotonic() - self._began >= 60 * minutes
 
-    def _missing_data(self, block: str) -> str:
-        """Collects or imports the block's dataset if need be; says what is missing where it cannot."""
-        task, data = self._plan.task(block), self._plan.data(block)
-        config = load("collect", [f"task={task}"])
-        there = len(Dataset.open(data).episodes) if (Path(data) / DATASET_FILE).is_file() else 0
-        if config.task.expert is not None:
-            if there >= int(config.episodes):
-                return ""
-            options = (f"task={task}", f"out={data}", f"workers={self._simulation_workers()}")
-            return self._make_data(block, Command("collect", options))
-        if there:
-            return ""
-        if self._options.source is None:
-            return (
-                f"{data} is not there and task '{task}' has no expert: add source=<its demonstrations> or import them"
-            )
-        options = (f"task={task}", f"data={data}", f"source={self._options.source}")
-        return self._make_data(block, Command("data", ("action=import", *options)))
-
-    def _make_data(self, block: str, command: Command) -> str:
-        self._say(f"{block}: {command}")
-        folder = self._runs / block / "data"
+    def _without_data(self, block: str) -> tuple[str, bool]:
+        """Collects or imports the block's dataset if need be; the reason where that fails, and whether it is that
+        nobody said what to import."""
         try:
-            arguments = (*command.arguments, f"run_folder={folder}")
-            self._processes.run(Command(command.script, arguments), folder.with_suffix(".log"))
+            command = self._data_command(block)
+            if command is not None:
+                self._say(f"{block}: {command}")
+                folder = self._runs / block / "data"
+                arguments = (*command.arguments, f"run_folder={folder}")
+                self._processes.run(Command(command.script, arguments), folder.with_suffix(".log"))
         except StoppedError:
             raise
         except RobopolicyError as error:
-            return str(error)
-        return ""
+            return str(error), isinstance(error, NoSourceError)
+        return "", False
+
+    def _data_command(self, block: str) -> Command | None:
+        """None where the dataset is there and complete. Raises NoSourceError."""
+        task, data = self._plan.task(block), self._plan.data(block)
+        config = load("collect", [f"task={task}"])
+        there = len(Dataset.open(data).episodes) if (Path(data) / DATASET_FILE).is_file() else 0
+        if there >= int(config.episodes) or (there and config.task.expert is None):
+            return None
+        if config.task.expert is not None:
+            return Command("collect", (f"task={task}", f"out={data}", f"workers={self._simulation_workers()}"))
+        if self._options.source is None:
+            what = f"{data} is not there and task '{task}' has no expert"
+            raise NoSourceError(f"{what}: add source=<its demonstrations> or import them")
+        options = (f"task={task}", f"data={data}", f"source={self._options.source}")
+        return Command("data", ("action=import", *options))
 
     def _without_pace(self, block: str, method: str) -> str:
         """Measures the pace if it is unknown; the reason where that fails."""

@@ -31,8 +31,8 @@ class Attention(nn.Module):
         self.heads, self.math = heads, math
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
-        self.query_norm = nn.RMSNorm(width // heads) if qk_norm else nn.Identity()
-        self.key_norm = nn.RMSNorm(width // heads) if qk_norm else nn.Identity()
+        self.query_norm = HeadNorm(width // heads) if qk_norm else nn.Identity()
+        self.key_norm = HeadNorm(width // heads) if qk_norm else nn.Identity()
         self.outlet = nn.Linear(width, width)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -47,6 +47,13 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         """[B, T, width] to [B, heads, T, width / heads]."""
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+class HeadNorm(nn.RMSNorm):
+    """An RMS norm in the precision of its weight: fused, also where autocast hands it bf16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype)).to(x.dtype)
 
 
 class FeedForward(nn.Module):

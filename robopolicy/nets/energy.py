@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robopolicy.errors import ConfigError
+from robopolicy.nets.attention import Attention
 
 Head = Literal["residual", "mean"]
 
@@ -26,7 +27,7 @@ class EnergyTransformer(nn.Module):
         head: `residual`: the last layer proposes a chunk h and the energy is mean((a - h)^2) / 2, which is never
             negative and zero where the network agrees with its input (Salimans and Ho, "Should EBMs model the energy
             or the score?", 2021); `mean`: the mean of the last layer's outputs, as published.
-        dropout: of attention weights and feed-forward activations while training; it makes the landscape random.
+        dropout: of what each layer adds, while training; it makes the landscape random.
     """
 
     def __init__(
@@ -44,8 +45,6 @@ class EnergyTransformer(nn.Module):
         head: Head = "residual",
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise ValueError(f"width {width} is not a multiple of {heads} heads")
         if head not in get_args(Head):
             raise ConfigError(f"net.head is '{head}', expected one of {', '.join(get_args(Head))}")
         self.head: Head = head
@@ -70,47 +69,20 @@ class EnergyTransformer(nn.Module):
 
 
 class EnergyBlock(nn.Module):
-    """Self-attention, cross-attention to the observation and a feed-forward network, each behind an RMSNorm."""
+    """Self-attention, cross-attention to the observation and a feed-forward network, each behind an RMS norm."""
 
     def __init__(self, width: int, heads: int, expansion: int, dropout: float) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(3))
-        self.attention = TwiceDifferentiableAttention(width, heads, dropout)
-        self.observation = TwiceDifferentiableAttention(width, heads, dropout)
+        self.itself = Attention(width, heads, qk_norm=True, math=True)
+        self.observation = Attention(width, heads, qk_norm=True, math=True)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, expansion * width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(expansion * width, width)
+            nn.Linear(width, expansion * width), nn.SiLU(), nn.Linear(expansion * width, width)
         )
-
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        normed = self.norms[0](x)
-        x = x + self.attention(normed, normed)
-        x = x + self.observation(self.norms[1](x), context)
-        result: Tensor = x + self.feed_forward(self.norms[2](x))
-        return result
-
-
-class TwiceDifferentiableAttention(nn.Module):
-    """Multi-head attention with normalised queries and keys: [B, T, width] asks [B, N, width]."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width, bias=False)
-        self.key_value = nn.Linear(width, 2 * width, bias=False)
-        self.query_norm, self.key_norm = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
         self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        key, value = self.key_value(context).chunk(2, dim=-1)
-        query = self.query_norm(self._split(self.query(x)))
-        key, value = self.key_norm(self._split(key)), self._split(value)
-        weights = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(dim=-1)
-        mixed = self.dropout(weights) @ value
-        result: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        x = x + self.dropout(self.itself(self.norms[0](x)))
+        x = x + self.dropout(self.observation(self.norms[1](x), context))
+        result: Tensor = x + self.dropout(self.feed_forward(self.norms[2](x)))
         return result
-
-    def _split(self, x: Tensor) -> Tensor:
-        """[B, T, width] to [B, heads, T, width / heads]."""
-        rows, steps, width = x.shape
-        return x.view(rows, steps, self.heads, width // self.heads).transpose(1, 2)

@@ -14,6 +14,7 @@ from robopolicy.denoise.descent import GRADIENT_STEP_COST, Descent, DescentRule,
 from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.sampler import Request, Sampled
 from robopolicy.errors import ConfigError
+from robopolicy.nets.energy import EnergyTransformer
 from robopolicy.nets.vision import CameraFactory
 from robopolicy.policies.normaliser import SpecNormaliser
 from robopolicy.policies.policy import Encoded, GoalInput, Horizon, PolicyModule
@@ -64,12 +65,17 @@ class EnergyPolicy(PolicyModule):
         self.rule, self.unroll, self.start = rule, unroll, start
         self.sampler = sampler
         self.log_step_size = nn.Parameter(torch.tensor(math.log(step_size)))
-        self.net = net(
+        network = net(
             action_size=spec.action.shape[0],
             prediction=horizon.prediction,
             tokens=self.encoder.tokens,
             condition_size=self.encoder.size,
         )
+        if not isinstance(network, EnergyTransformer):
+            raise ConfigError(
+                f"policy=ebt needs an energy as its network, such as net=energy_small, not a {type(network).__name__}"
+            )
+        self.net = network
 
     @property
     def step_size(self) -> Tensor:
@@ -99,8 +105,7 @@ class EnergyPolicy(PolicyModule):
             t = noise.uniform(1)[0][:, None, None]
             start = (1.0 - t) * goal + t * start
         encoded = self.encode(observation, noise)
-        with torch.enable_grad():
-            return self.unroll(partial(self._energy_of, encoded), start, goal, self.step_size, self.rule, noise)
+        return self.unroll(partial(self._energy_of, encoded), start, goal, self.step_size, self.rule, noise)
 
     def energy(self, encoded: Encoded, actions: Tensor) -> Tensor:
         """[B] of normalised chunks [B, Tp, D]."""

@@ -129,16 +129,25 @@ def test_each_row_stops_when_its_own_step_is_small() -> None:
     assert none.steps.tolist() == [2, 20, 20]
 
 
-def test_only_rows_that_move_are_evaluated() -> None:
-    asked: list[int] = []
+def test_rows_that_stopped_stay_where_they_are() -> None:
+    """A row beside others that go on ends, bit for bit, where it ends alone."""
+    first = torch.tensor([CENTRE + 0.001, CENTRE + 10.0]).view(2, 1, 1)
+    descent, rule = Descent(min_steps=2, max_steps=9, clip=None), DescentRule(momentum=0.5)
+    together = descent(quadratic(), first, torch.tensor(0.3), rule)
+    assert together.steps[0] == 2 < together.steps[1]
+    assert torch.equal(together.actions[:1], descent(quadratic(), first[:1], torch.tensor(0.3), rule).actions)
 
-    def counting(actions: Tensor, rows: Tensor) -> Tensor:
-        asked.append(len(rows))
+
+def test_noise_is_added_to_the_normalised_chunk() -> None:
+    rule, noise = DescentRule(momentum=0.0, exponential=False, normalise=True), 0.2 * start(4)
+    seen: list[Tensor] = []
+
+    def looking(actions: Tensor) -> Tensor:
+        seen.append(actions.detach())
         return quadratic()(actions)
 
-    first = torch.tensor([CENTRE, CENTRE + 10.0]).view(2, 1, 1)
-    Descent(min_steps=2, max_steps=4, clip=None)(counting, first, torch.tensor(0.5), PLAIN)
-    assert asked == [2, 2, 1, 1, 2]
+    advance(looking, 3.0 * start(), torch.zeros_like(noise), torch.tensor(0.5), rule, langevin=noise)
+    torch.testing.assert_close(seen[0], unit_rows(start()) + noise)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -166,6 +175,27 @@ def test_the_gradient_of_one_step_is_the_symbolic_one() -> None:
     torch.testing.assert_close(energy.stiffness.grad, (2 * after * -0.6 * (first - c)).mean())
     torch.testing.assert_close(energy.centre.grad, (2 * after * 0.6 * k).mean())
     torch.testing.assert_close(alpha.grad, (2 * after * -k * (first - c)).mean())
+
+
+@pytest.mark.parametrize(("temperature", "cap"), [(2.0, 5.0), (0.05, 0.1)])
+def test_learning_flows_through_the_exponential_up_to_its_cap(temperature: float, cap: float) -> None:
+    """Against finite differences of the same loss, for k and c of the energy and for alpha."""
+    energy, first, goal = Learned(), start(), torch.zeros(4, 3, 2, dtype=torch.float64)
+    alpha = torch.tensor(0.6, dtype=torch.float64, requires_grad=True)
+    rule = DescentRule(momentum=0.0, temperature=temperature, cap=cap)
+
+    def loss() -> Tensor:
+        return Unroll(max_steps=1)(energy, first, goal, alpha, rule, StepNoise((0,), 4)).mean()
+
+    loss().backward()
+    for parameter in (energy.stiffness, energy.centre, alpha):
+        values = []
+        for shift in (1e-6, -1e-6):
+            with torch.no_grad():
+                parameter.add_(shift)
+                values.append(float(loss()))
+                parameter.sub_(shift)
+        torch.testing.assert_close(float(parameter.grad), (values[0] - values[1]) / 2e-6, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("truncate", [True, False])
@@ -201,18 +231,46 @@ def test_the_number_of_steps_is_uniform_and_keyed() -> None:
     assert [b - a for a, b in zip([0, *active], active, strict=False)] == pytest.approx([500] * 4, abs=80)
 
 
-def test_langevin_noise_falls_and_step_sizes_spread() -> None:
-    """From the minimum, with no step to speak of, only the noise moves a row: variances of its levels add up."""
-    unroll = Unroll(min_steps=3, max_steps=3, noise_high=0.3, noise_low=0.1, step_spread=2.0)
-    rows = 4000
+def test_langevin_noise_falls_along_a_cosine() -> None:
+    """Where the energy is flat only the noise moves a row: the variances of its levels add up."""
+    unroll, rows = Unroll(min_steps=3, max_steps=3, noise_high=0.3, noise_low=0.1), 4000
     first = torch.zeros(rows, 4, 1)
-    error = unroll(
-        lambda a, rows: 0.0 * a.mean(dim=(1, 2)), first, first, torch.tensor(1.0), PLAIN, StepNoise((1,), rows)
-    )
+    noise = StepNoise((1,), rows)
+    error = unroll(lambda a, rows: 0.0 * a.mean(dim=(1, 2)), first, first, torch.tensor(1.0), PLAIN, noise)
     levels = [0.1 + 0.1 * (1 + math.cos(math.pi * i / 3)) for i in range(3)]
     assert float(error.mean()) == pytest.approx(sum(level**2 for level in levels), rel=0.05)
-    spread = unroll(quadratic(), first, first, torch.tensor(1.0), PLAIN, StepNoise((1,), rows))
-    assert float(spread.detach().std()) > 0.0
+
+
+def test_step_sizes_are_uniform_between_their_bounds() -> None:
+    """One step from 0 to (c alpha) centre, so the error to 0 tells c of every row."""
+    unroll, rows = Unroll(max_steps=1, step_spread=2.0), 4000
+    first = torch.zeros(rows, 1, 1)
+    error = unroll(quadratic(), first, first, torch.tensor(0.5), PLAIN, StepNoise((1,), rows)).detach()
+    factors = error.sqrt() / (0.5 * CENTRE)
+    assert float(factors.min()) == pytest.approx(0.5, abs=0.01)
+    assert float(factors.max()) == pytest.approx(2.0, abs=0.01)
+    assert torch.quantile(factors, torch.tensor([0.25, 0.5, 0.75])).tolist() == pytest.approx(
+        [0.875, 1.25, 1.625], abs=0.05
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_small_batches_in_which_no_row_takes_all_steps(rows: int) -> None:
+    first = torch.zeros(rows, 2, 1)
+    for seed in range(30):
+        error = Unroll(max_steps=3)(quadratic(), first, first, torch.tensor(0.5), PLAIN, StepNoise((seed,), rows))
+        assert error.shape == (rows,)
+
+
+def test_nothing_is_kept_for_a_backward_pass_that_nobody_wants() -> None:
+    energy, first = Learned(), start()
+    size = torch.tensor(0.6, dtype=torch.float64)
+    with torch.no_grad():
+        error = Unroll(max_steps=2)(energy, first, first, size, PLAIN, StepNoise((0,), 4))
+    assert not error.requires_grad
+    torch.testing.assert_close(
+        error, Unroll(max_steps=2)(energy, first, first, size, PLAIN, StepNoise((0,), 4)).detach()
+    )
 
 
 @pytest.mark.parametrize(
@@ -223,6 +281,7 @@ def test_langevin_noise_falls_and_step_sizes_spread() -> None:
         (lambda: Descent(min_steps=3, max_steps=2), "min_steps 3"),
         (lambda: Unroll(min_steps=0), "min_steps 0"),
         (lambda: Unroll(step_spread=0.5), "step_spread"),
+        (lambda: Unroll(noise_low=-0.1), "noise_low"),
     ],
 )
 def test_impossible_settings_are_refused(make: Callable[[], object], words: str) -> None:

@@ -80,13 +80,13 @@ def test_stopping_ends_a_child_with_all_that_it_started(running: Processes, tmp_
 
 def test_a_termination_stops_the_children_and_interrupts(running: Processes, tmp_path: Path) -> None:
     def terminate_soon() -> None:
-        _started(tmp_path)
+        _started(tmp_path)  # within `interruptible`, since the script is run there
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=terminate_soon)
-    with pytest.raises(KeyboardInterrupt), interruptible(running):
-        thread.start()
+    thread.start()
+    with interruptible(running), pytest.raises(KeyboardInterrupt):
         running.run(command("wait"), tmp_path / "cell.log")
     thread.join(30)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -99,7 +99,7 @@ def test_a_killed_training_goes_on_and_a_changed_one_is_refused(reach_data: Path
     write_table(tmp_path, reach_data, steps=4000)
     changed = run_script("table", *chosen, cwd=tmp_path)
     assert changed.returncode == 1
-    assert "holds a run with training.steps=5000, the table asks for 4000 (1 such differences)" in changed.stdout
+    assert "holds a run with training.steps=5000, the table asks for 4000 (differences in all: 1)" in changed.stdout
     output_of("table", *chosen, "ignore=[training.steps]", cwd=tmp_path)
 
 

@@ -14,6 +14,7 @@ from robopolicy.denoise.noise import RowNoise, StepNoise
 from robopolicy.denoise.sampler import Request, make_sampler
 from robopolicy.errors import ConfigError
 from robopolicy.nets.energy import EnergyTransformer
+from robopolicy.nets.mlp import ResidualMlp
 from robopolicy.policies.energy import EnergyPolicy, Start
 from robopolicy.policies.policy import Horizon
 from robopolicy.spec import ArraySpec, RobotSpec
@@ -91,14 +92,12 @@ def test_the_energys_gradient_is_that_of_finite_differences(head: str) -> None:
     assert torch.autograd.gradcheck(lambda a: policy.net(a, condition), (chunk,))
 
 
-def test_every_parameter_learns_and_so_does_the_step_size() -> None:
-    for head in ("residual", "mean"):
-        policy = make(head=head)
-        policy.loss(*batch(16), StepNoise((0,), 16)).mean().backward()
-        silent = [name for name, parameter in policy.named_parameters() if parameter.grad is None]
-        assert silent in ([], ["net.outlet.3.bias"])  # the mean head's bias shifts the energy only
-        assert policy.log_step_size.grad is not None
-        assert float(policy.log_step_size.grad) != 0.0
+@pytest.mark.parametrize("head", ["residual", "mean"])
+def test_every_parameter_learns_and_so_does_the_step_size(head: str) -> None:
+    policy = make(head=head)
+    policy.loss(*batch(16), StepNoise((0,), 16)).mean().backward()
+    silent = [name for name, p in policy.named_parameters() if p.grad is None or not bool(p.grad.any())]
+    assert silent == []
 
 
 def test_a_row_does_not_depend_on_its_batch_mates() -> None:
@@ -106,7 +105,7 @@ def test_a_row_does_not_depend_on_its_batch_mates() -> None:
     observation = batch(8)[0]
     whole, info = sample(policy, observation)
     alone = policy.sample(policy.encode({"state": observation["state"][5:6]}), Request(RowNoise(0, [(5, 0)])))
-    torch.testing.assert_close(policy.unnormalise(alone.normalised), whole[5:6], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(policy.unnormalise(alone.normalised), whole[5:6], atol=1e-5, rtol=1e-4)  # rounding
     assert alone.info["steps"][0] == info["steps"][5]
 
 
@@ -134,3 +133,5 @@ def test_other_samplers_and_starts_are_refused() -> None:
         make(start="zero")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="net.head is 'sum'"):
         make(head="sum")
+    with pytest.raises(ConfigError, match="net=energy_small"):
+        EnergyPolicy(SPEC, HORIZON, partial(ResidualMlp, width=8), DescentRule(), Unroll(), Descent())

@@ -91,17 +91,20 @@ def _significance(block: Json) -> Iterator[str]:
         return
     what = "success" if block["measure"] == "success" else "the mean of the best reward"
     tested = f"of {len(differences)} compared in {what}, with Holm's correction at 5 %"
-    open_questions = [_versus(one) for one in differences if not one["significant"]]
-    if not open_questions:
+    undecided = [one for one in differences if not one["significant"]]
+    if not undecided:
         yield f"Significant: every difference {tested}."
-    elif len(open_questions) == len(differences):
+    elif len(undecided) == len(differences):
         yield f"Not significant: any difference {tested}."
     else:
-        yield f"Not significant: {len(open_questions)} {tested}: {'; '.join(open_questions)}. All others are."
+        listed = "; ".join(_versus(row, undecided) for row in dict.fromkeys(one["a"] for one in undecided))
+        yield f"Not significant: {len(undecided)} {tested}: {listed}. All others are."
 
 
-def _versus(one: Json) -> str:
-    return f"{_name(one['a'])} and {_name(one['b'])} ({_difference(one['difference'])})"
+def _versus(row: str, differences: Sequence[Json]) -> str:
+    """A row and those it was compared with, each with how much better the first one is."""
+    others = [one for one in differences if one["a"] == row]
+    return f"{_name(row)} and " + ", ".join(f"{_name(o['b'])} ({o['difference']['estimate']:+.3f})" for o in others)
 
 
 def _claims(claims: Sequence[Json]) -> Iterator[str]:
@@ -133,7 +136,7 @@ def _claim(claim: Json) -> list[str]:
         _difference(claim["difference"]),
         f"{claim['pairs']} ({_seeds(claim['training_seeds'])})",
         words[claim["not_worse"]] + (", saturated" if claim["saturated"] else ""),
-        holm + (f" (p {claim['p_worse_holm']:.2g})" if holm else ""),
+        holm + (f" ({_p_value(claim['p_worse_holm'])})" if holm else ""),
     ]
 
 
@@ -169,6 +172,10 @@ def _difference(interval: Json) -> str:
 
 def _name(row: str) -> str:
     return row.replace("/", " ", 1)
+
+
+def _p_value(value: float) -> str:
+    return f"p {value:.2g}" if value >= 0.001 else "p < 0.001"
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -110,7 +110,11 @@ def test_claims_with_too_few_pairs_are_undecided_and_others_wait(plan: Plan) -> 
 
 
 def test_the_page_has_every_row_measured_or_not(plan: Plan) -> None:
-    page = markdown(document("small", plan, reach(plan)))
+    facts = reach(plan)
+    for seed in (0, 1):
+        cell = Cell("reach", "diffusion", seed)
+        facts[cell] = cell_facts(plan, cell, (0.7, 0.7))
+    page = markdown(document("small", plan, facts))
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     widths = {line.count("|") for line in rows if line.startswith(("| diffusion", "| bc", "| method"))}
     assert widths == {10, 11}
@@ -120,7 +124,8 @@ def test_the_page_has_every_row_measured_or_not(plan: Plan) -> None:
     assert "500 (capped)" in page
     assert "undecided" not in page
     assert "python scripts/train.py policy=diffusion" in page
-    assert "Not significant" in page
+    assert "Not significant: 1 of 3 compared in success" in page
+    assert "at 5 %: diffusion ddim 10 and diffusion ddpm 100 (+0.000). All others are." in page
     assert "1.25 | 0.50 (9)" in page
 
 
