@@ -72,6 +72,10 @@ class LiftSimulation:
     def __init__(
         self, half_width_m: float = 0.03, image_height: int = 84, image_width: int = 84, beyond_m: float = 0.0
     ) -> None:
+        if not beyond_m >= 0.0:
+            raise ConfigError(
+                f"task.robot.beyond_m is {beyond_m:g}, expected 0 or more: a smaller region is task.robot.half_width_m"
+            )
         self.spec = _spec()
         self._half_width_m, self._beyond_m = half_width_m, beyond_m
         self._env = make_environment(half_width_m)

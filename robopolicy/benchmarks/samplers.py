@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from robopolicy.denoise.paths import ExplodingPath, LinearPath, NoisePath, VariancePreserving
-from robopolicy.denoise.prediction import Prediction
+from robopolicy.denoise.prediction import Prediction, Target, training_target
 from robopolicy.denoise.sampler import Request, make_sampler
 
 PATHS: Mapping[str, NoisePath] = {
@@ -51,19 +51,20 @@ def gaussian_moments(path: NoisePath, sampler: str, steps: int, mean: float, std
 
 @dataclass(frozen=True)
 class GaussianDenoiser:
-    """The perfect denoiser of N(mean, std^2) in each coordinate: the posterior mean of the clean action."""
+    """The perfect network for N(mean, std^2) in each coordinate, whatever its target, in the precision of x."""
 
     path: NoisePath
     mean: float
     std: float
     shape: tuple[int, int, int]
+    target: Target = "clean"
     cost: int = 1
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
-        alpha, sigma = self.path.alpha(t.double()), self.path.sigma(t.double())
-        spread = alpha**2 * self.std**2 + sigma**2
-        clean = self.mean + alpha * self.std**2 * (x - alpha * self.mean) / spread
-        return Prediction(x, clean, alpha, sigma, "clean")
+        alpha, sigma = self.path.alpha(t.to(x.dtype)), self.path.sigma(t.to(x.dtype))
+        away, variance = x - alpha * self.mean, alpha**2 * self.std**2 + sigma**2
+        clean, eps = self.mean + alpha * self.std**2 * away / variance, sigma * away / variance
+        return Prediction(x, training_target(self.target, clean, eps, alpha, sigma), alpha, sigma, self.target)
 
 
 @dataclass(frozen=True)

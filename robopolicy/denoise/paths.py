@@ -50,7 +50,8 @@ class VariancePreserving:
         self.steps = steps
         scheduler: Any = DDPMScheduler
         products = scheduler(steps, beta_schedule=schedule).alphas_cumprod.double()
-        self._products = torch.cat([torch.ones(1, dtype=torch.float64), products])
+        products = torch.cat([torch.ones(1, dtype=torch.float64), products])
+        self._products = {torch.device("cpu"): products}  # and a copy for each device that asks
 
     def alpha(self, t: Tensor) -> Tensor:
         return self._product(t).sqrt().to(t.dtype)
@@ -77,9 +78,9 @@ class VariancePreserving:
         return ((uniform * self.steps).floor() + 1.0) / self.steps
 
     def _product(self, t: Tensor) -> Tensor:
-        if self._products.device != t.device:
-            self._products = self._products.to(t.device)
-        return self._products[(t.double() * self.steps).round().long()]
+        if t.device not in self._products:
+            self._products[t.device] = self._products[torch.device("cpu")].to(t.device)
+        return self._products[t.device][(t.double() * self.steps).round().long()]
 
 
 class LinearPath:

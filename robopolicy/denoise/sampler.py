@@ -6,9 +6,9 @@ before the loop; clipping of the clean action happens here, after whatever wraps
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -61,7 +61,15 @@ class Sampled:
     info: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-Sampler = Callable[[Denoiser, Request], Sampled]
+@runtime_checkable
+class Sampler(Protocol):
+    """What turns noise into actions with a denoiser; a policy tells it from other things with isinstance."""
+
+    @property
+    def steps(self) -> int:
+        """Levels that it asks at when a request names none."""
+
+    def __call__(self, denoiser: Denoiser, request: Request, /) -> Sampled: ...
 
 
 class TableSampler:
@@ -142,7 +150,7 @@ def make_sampler(name: str, steps: int, clip: float | None = 1.0) -> TableSample
 
 
 def _levels(path: NoisePath, steps: int, request: Request) -> Tensor:
-    levels = path.levels(steps) if request.levels is None else torch.tensor(request.levels)
+    levels = path.levels(steps) if request.levels is None else torch.tensor(request.levels, dtype=torch.float32)
     if len(levels) == 0 or bool((levels.diff() >= 0).any()):
         raise ValueError(f"sampling levels must descend, found {levels.tolist()}")
     if levels[0] > 1 or levels[-1] <= 0:

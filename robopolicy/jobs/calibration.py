@@ -2,7 +2,8 @@
 
 Training itself must not look at a clock: its number of steps decides the learning rate. So a short run measures the
 median pace under the conditions of the real one (one thread, as many such processes side by side), the steps that the
-budget pays for follow, and a file keeps the pace for all training seeds and all later sittings.
+budget pays for follow, and a file keeps the pace for all training seeds and all later sittings. The budget is time of
+one core: where other processes take a share of it, the pace is multiplied by the share that was left.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from robopolicy.training.metrics import read_metrics
 
 _LOG_EVERY = 10
 _WARM_UP = 0.2
-ENOUGH = 0.8
+ENOUGH = 0.5
 """The least `core_share` at which a pace says something about this machine rather than about what else it did."""
 
 
@@ -34,6 +35,7 @@ class Pace:
     """What was measured.
 
     Attributes:
+        seconds_per_step: of a whole core.
         overrides: of train.py.
         workers: trainings side by side.
         core_share: of a core that each of them got, import and all; about 1 on a machine that does nothing else.
@@ -67,7 +69,7 @@ class Calibrations:
             runs = [pool.submit(self._short_run, folder, overrides, processes) for folder in folders]
             paces = [seconds for run in runs for seconds in run.result()]
         core_share = (_seconds_used() - used_before) / (time.monotonic() - began) / workers
-        pace = Pace(statistics.median(paces), overrides, workers, round(core_share, 3))
+        pace = Pace(statistics.median(paces) * min(1.0, core_share), overrides, workers, round(core_share, 3))
         self._paces[f"{block}/{method}"] = pace
         write_json(self.path, {name: asdict(pace) for name, pace in self._paces.items()})
         return pace

@@ -24,6 +24,7 @@ from robopolicy.evaluation.statistics import bootstrap_mean, wilson
 from robopolicy.jobs.seeds import DEMONSTRATION, kinds_of
 from robopolicy.jobs.task import robot_spec
 from robopolicy.jobs.train import CONFIG_FILE
+from robopolicy.nets.protocols import LevelCache
 from robopolicy.policies.energy import EnergyPolicy
 from robopolicy.policies.generative import GenerativePolicy
 from robopolicy.policies.policy import PolicyModule
@@ -132,7 +133,10 @@ def _choose_sampler(policy: PolicyModule, config: DictConfig) -> str:
     """Puts the sampler that was asked for into the policy, and says which one is in force."""
     if not isinstance(policy, GenerativePolicy | EnergyPolicy):
         if config.sampler is not None:
-            raise ConfigError(f"sampler={config.sampler.name} was given, but a {type(policy).__name__} has no sampler")
+            raise ConfigError(
+                f"the sampler '{build(config.sampler)}' was given, but a {type(policy).__name__} has none: leave out "
+                "sampler="
+            )
         return "none: one evaluation a chunk"
     if config.sampler is not None:
         policy.sampler = build(config.sampler)
@@ -154,7 +158,8 @@ def _choose_guidance(policy: PolicyModule, config: DictConfig) -> str:
 def _choose_experts(policy: PolicyModule, config: DictConfig) -> str:
     """Prepares the sampler's levels where that was asked for, and says whether it was done."""
     if not config.cache_experts:
-        return "routed at every call, if there are any"
+        has_experts = isinstance(policy, GenerativePolicy) and isinstance(policy.net, LevelCache)
+        return "routed at every call" if has_experts else "none"
     if not isinstance(policy, GenerativePolicy) or not policy.prepare():
         raise ConfigError("cache_experts=true needs a mixture of experts: a policy that was trained with policy=mode")
     return "cached for the levels of the sampler"

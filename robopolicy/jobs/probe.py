@@ -16,12 +16,13 @@ from robopolicy.actors.policy import PolicyActor
 from robopolicy.command import Run
 from robopolicy.configuration import build, plain
 from robopolicy.dataset.dataset import Dataset
+from robopolicy.dataset.episode import Episode
 from robopolicy.dataset.windows import Windows, split
-from robopolicy.denoise.noise import StepNoise
-from robopolicy.errors import ConfigError
+from robopolicy.denoise.noise import Noise, StepNoise
+from robopolicy.errors import ConfigError, DatasetError
 from robopolicy.evaluation.episodes import EpisodeJob
 from robopolicy.evaluation.lockstep import evaluate
-from robopolicy.evaluation.statistics import bootstrap_auroc, wilson
+from robopolicy.evaluation.statistics import Interval, bootstrap_auroc, bootstrap_mean
 from robopolicy.jobs.train import CONFIG_FILE, windows_of
 from robopolicy.policies.energy import EnergyPolicy
 from robopolicy.training import checkpoint
@@ -30,19 +31,25 @@ from robopolicy.training import checkpoint
 def probe(config: DictConfig, run: Run) -> Mapping[str, Any]:
     """Compares energies of demonstrated and perturbed chunks, and of chunks inside and outside the training region."""
     torch.set_num_threads(1)
-    policy, _ = checkpoint.load(Path(config.run))
+    policy, description = checkpoint.load(Path(config.run))
     if not isinstance(policy, EnergyPolicy):
         raise ConfigError(f"{config.run} holds a {type(policy).__name__}: only an energy policy has energies to probe")
     if config.sampler is not None:
         policy.sampler = build(config.sampler)
-    settings: dict[str, Any] = yaml.safe_load((Path(config.run) / CONFIG_FILE).read_text())
-    trained: DictConfig = OmegaConf.create(settings)
-    windows = _held_out(config, trained)
-    perturbed = perturbation_shares(policy, windows, list(config.deviations), int(config.noise_seed))
+    trained = _training_config(Path(config.run))
+    episodes = _held_out(config, trained, description.dataset["fingerprint"])
+    perturbed = perturbation_shares(
+        policy,
+        [windows_of([episode], trained) for episode in episodes],
+        list(config.deviations),
+        int(config.noise_seed),
+    )
     for deviation, share in perturbed.items():
-        run.say(f"a demonstrated chunk has less energy than itself perturbed by {deviation:g}: {share}")
+        run.say(
+            f"share of an episode's chunks that have less energy than themselves perturbed by {deviation:g}: {share} "
+            "episodes"
+        )
     result: dict[str, Any] = {
-        "windows": len(windows),
         "perturbed": {f"{deviation:g}": share.json() for deviation, share in perturbed.items()},
     }
     if config.outside:
@@ -51,17 +58,28 @@ def probe(config: DictConfig, run: Run) -> Mapping[str, Any]:
 
 
 def perturbation_shares(
-    policy: EnergyPolicy, windows: Windows, deviations: Sequence[float], noise_seed: int
-) -> dict[float, Any]:
-    """For each standard deviation (normalised units), the share of windows whose own chunk has the lower energy."""
+    policy: EnergyPolicy, episodes: Sequence[Windows], deviations: Sequence[float], noise_seed: int
+) -> dict[float, Interval]:
+    """For each standard deviation (normalised units), the share of an episode's windows whose own chunk has the lower
+    energy: mean over the episodes, and its bootstrap over them, for the windows of one episode are much alike."""
+    shares = [
+        _shares_of_one(policy, windows, deviations, StepNoise((noise_seed, number), len(windows)))
+        for number, windows in enumerate(episodes)
+    ]
+    return {deviation: bootstrap_mean([share[deviation] for share in shares]) for deviation in deviations}
+
+
+@torch.no_grad()
+def _shares_of_one(
+    policy: EnergyPolicy, windows: Windows, deviations: Sequence[float], noise: Noise
+) -> dict[float, float]:
     batch = windows.batch(np.arange(len(windows)))
-    with torch.no_grad():
-        encoded = policy.encode({name: torch.as_tensor(value) for name, value in batch.observations.items()})
-        chunks = policy.normalise(torch.as_tensor(batch.actions))
-        noise = StepNoise((noise_seed,), len(windows)).normal(1, chunks.shape[1:])[0]
-        own = policy.energy(encoded, chunks)
-        lower = {d: own < policy.energy(encoded, chunks + d * noise) for d in deviations}
-    return {deviation: wilson(int(below.sum()), len(windows)) for deviation, below in lower.items()}
+    encoded = policy.encode({name: torch.as_tensor(value) for name, value in batch.observations.items()})
+    chunks = policy.normalise(torch.as_tensor(batch.actions))
+    perturbation = noise.normal(1, chunks.shape[1:])[0]
+    own = policy.energy(encoded, chunks)
+    lower = {deviation: own < policy.energy(encoded, chunks + deviation * perturbation) for deviation in deviations}
+    return {deviation: float(below.float().mean()) for deviation, below in lower.items()}
 
 
 def first_energies(config: DictConfig, task: Mapping[str, Any], policy: EnergyPolicy) -> NDArray[np.float64]:
@@ -73,14 +91,28 @@ def first_energies(config: DictConfig, task: Mapping[str, Any], policy: EnergyPo
     return np.array([result.info["energy"][0] for result in results])
 
 
-def _held_out(config: DictConfig, trained: DictConfig) -> Windows:
-    """Windows of the episodes that training did not see, or of another dataset."""
+def _training_config(run: Path) -> DictConfig:
+    path = run / CONFIG_FILE
+    if not path.is_file():
+        raise ConfigError(f"run={run} has no {CONFIG_FILE}: expected the folder that train.py wrote, not a checkpoint")
+    settings: dict[str, Any] = yaml.safe_load(path.read_text())
+    return OmegaConf.create(settings)
+
+
+def _held_out(config: DictConfig, trained: DictConfig, fingerprint: str) -> Sequence[Episode]:
+    """The episodes that training did not see, or those of another dataset."""
     if config.data is not None:
-        return windows_of(Dataset.open(Path(config.data)).episodes, trained)
-    held_out = split(Dataset.open(Path(trained.data)), float(trained.held_out), int(trained.training.seed))[1]
+        return Dataset.open(Path(config.data)).episodes
+    dataset = Dataset.open(Path(trained.data))
+    if dataset.fingerprint() != fingerprint:
+        raise DatasetError(
+            f"{dataset.path} has changed since {config.run} was trained on it, so what it held out is unknown: name "
+            "other demonstrations with data=..."
+        )
+    held_out = split(dataset, float(trained.held_out), int(trained.training.seed))[1]
     if not held_out:
         raise ConfigError(f"{config.run} held no episode out of its training: name other demonstrations with data=...")
-    return windows_of(held_out, trained)
+    return held_out
 
 
 def _outside(config: DictConfig, trained: DictConfig, policy: EnergyPolicy, run: Run) -> dict[str, Any]:

@@ -44,12 +44,9 @@ class ObservationEncoder(nn.Module):
     def forward(self, observation: Mapping[str, Tensor], draws: Tensor | None = None) -> Tensor:
         """{name: [B, To, ...]}, low-dimensional streams normalised, images uint8, to [B, N, C].
 
-        `draws` [self.draws, B] uniform in [0, 1) augment the images; None leaves them alone.
+        `draws` [self.draws, B] uniform in [0, 1) augment the images, all steps of a row alike; None leaves them alone.
+        Each step is encoded by itself, so any other number of steps will do too.
         """
-        return self.encode_steps(observation, draws)
-
-    def encode_steps(self, observation: Mapping[str, Tensor], draws: Tensor | None = None) -> Tensor:
-        """[B, T, C] for any number of steps T, each encoded by itself; all steps of a row are augmented alike."""
         shares = [None] * len(self._shares) if draws is None else torch.split(draws, self._shares)
         columns = [observation[name].flatten(2) for name in self.streams]
         for (name, network), share in zip(self.cameras.items(), shares, strict=True):

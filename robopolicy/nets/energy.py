@@ -24,6 +24,7 @@ class EnergyTransformer(nn.Module):
     Args:
         action_size, prediction: D and Tp.
         tokens, condition_size: N and C of the encoded observation.
+        patch: actions that share one token; Tp must be a multiple of it.
         head: `residual`: the last layer proposes a chunk h and the energy is mean((a - h)^2) / 2, which is never
             negative and zero where the network agrees with its input (Salimans and Ho, "Should EBMs model the energy
             or the score?", 2021); `mean`: the mean of the last layer's outputs, as published.
@@ -41,28 +42,33 @@ class EnergyTransformer(nn.Module):
         blocks: int = 8,
         heads: int = 4,
         expansion: int = 1,
+        patch: int = 1,
         dropout: float = 0.0,
         head: Head = "residual",
     ) -> None:
         super().__init__()
         if head not in get_args(Head):
             raise ConfigError(f"net.head is '{head}', expected one of {', '.join(get_args(Head))}")
+        if prediction % patch:
+            raise ConfigError(f"net.patch is {patch}, expected a divisor of the chunk's {prediction} actions")
         self.head: Head = head
-        self.inlet = nn.Sequential(nn.Linear(action_size, width), nn.SiLU(), nn.Linear(width, width))
+        self.patch = patch
+        self.inlet = nn.Sequential(nn.Linear(patch * action_size, width), nn.SiLU(), nn.Linear(width, width))
         self.condition = nn.Linear(condition_size, width)
-        self.positions = nn.Parameter(0.02 * torch.randn(prediction, width))
+        self.positions = nn.Parameter(0.02 * torch.randn(prediction // patch, width))
         self.condition_positions = nn.Parameter(0.02 * torch.randn(tokens, width))
         self.blocks = nn.ModuleList(EnergyBlock(width, heads, expansion, dropout) for _ in range(blocks))
-        self.outlet = nn.Sequential(
-            nn.RMSNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, action_size)
-        )
+        bias = head == "residual"  # it would only shift the mean
+        last = nn.Linear(width, patch * action_size, bias=bias)
+        self.outlet = nn.Sequential(nn.RMSNorm(width), nn.Linear(width, width), nn.SiLU(), last)
 
     def forward(self, actions: Tensor, condition: Tensor) -> Tensor:
         context = self.condition(condition) + self.condition_positions
-        hidden = self.inlet(actions) + self.positions
+        rows, steps, size = actions.shape
+        hidden = self.inlet(actions.reshape(rows, steps // self.patch, self.patch * size)) + self.positions
         for block in self.blocks:
             hidden = block(hidden, context)
-        output = self.outlet(hidden).to(actions.dtype)
+        output = self.outlet(hidden).to(actions.dtype).view_as(actions)
         each = 0.5 * (actions - output).square() if self.head == "residual" else output
         energy: Tensor = each.mean(dim=(1, 2))
         return energy

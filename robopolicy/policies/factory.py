@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from robopolicy.configuration import build
 from robopolicy.errors import ConfigError
@@ -13,6 +13,8 @@ from robopolicy.spec import RobotSpec
 
 _PACKAGES = ("robopolicy.policies", "robopolicy.nets", "robopolicy.denoise")
 """Where a policy's parts come from: the configuration of a checkpoint cannot call anything else."""
+
+_Part = TypeVar("_Part")
 
 
 def make_policy(config: Mapping[str, Any], spec: RobotSpec, normaliser: SpecNormaliser | None = None) -> PolicyModule:
@@ -24,11 +26,8 @@ def make_policy(config: Mapping[str, Any], spec: RobotSpec, normaliser: SpecNorm
     missing = [key for key in ("policy", "horizon") if key not in config]
     if missing:
         raise ConfigError(f"a policy configuration lacks {missing}")
-    try:
-        horizon = Horizon(**config["horizon"])
-    except TypeError as error:
-        raise ConfigError(f"horizon {dict(config['horizon'])} is malformed: {error}") from error
-    goals = {"goals": GoalInput(**config["goals"])} if config.get("goals") else {}
+    horizon = _part(Horizon, "horizon", config["horizon"])
+    goals = {"goals": _part(GoalInput, "goals", config["goals"])} if config.get("goals") else {}
     try:
         policy = build(config["policy"], _PACKAGES, spec=spec, horizon=horizon, normaliser=normaliser, **goals)
     except ValueError as error:
@@ -36,3 +35,10 @@ def make_policy(config: Mapping[str, Any], spec: RobotSpec, normaliser: SpecNorm
     if not isinstance(policy, PolicyModule):
         raise ConfigError(f"policy._target_ made a {type(policy).__name__}, which is no policy")
     return policy
+
+
+def _part(kind: Callable[..., _Part], name: str, values: Any) -> _Part:
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{name} {values} is malformed: {error}") from error

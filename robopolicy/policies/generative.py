@@ -18,8 +18,9 @@ from robopolicy.denoise.guidance import guide
 from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.paths import NoisePath
 from robopolicy.denoise.prediction import Prediction, Target, input_gain, training_target
-from robopolicy.denoise.sampler import Denoiser, HeunSampler, Request, Sampled, Sampler, TableSampler
+from robopolicy.denoise.sampler import Denoiser, Request, Sampled, Sampler
 from robopolicy.errors import ConfigError
+from robopolicy.nets.energy import EnergyTransformer
 from robopolicy.nets.protocols import AuxiliaryLoss, LevelCache
 from robopolicy.nets.vision import CameraFactory
 from robopolicy.policies.normaliser import SpecNormaliser
@@ -44,6 +45,8 @@ class GenerativePolicy(PolicyModule):
         goals: which streams are goals.
         guidance: weight of the goal in `sample`; 1 is the policy as it was trained, 0 does not see the goal.
     """
+
+    guidable = True
 
     def __init__(
         self,
@@ -72,27 +75,43 @@ class GenerativePolicy(PolicyModule):
             tokens=self.encoder.tokens,
             condition_size=self.encoder.size,
         )
+        if isinstance(self.net, EnergyTransformer):
+            raise ConfigError(
+                "a policy that denoises cannot use an EnergyTransformer, which belongs to policy=ebt: choose another "
+                "net, such as net=mlp"
+            )
 
     @property
     def sampler(self) -> Sampler:
-        """What `sample` runs; may be replaced. Raises ConfigError for one that asks for more levels than there are."""
+        """What `sample` runs; may be replaced. Raises ConfigError for anything but a denoising sampler, and for one
+        that asks for more levels than there are."""
         return self._sampler
 
     @sampler.setter
     def sampler(self, sampler: Sampler) -> None:
-        if isinstance(sampler, TableSampler | HeunSampler):
-            self.path.levels(sampler.steps)
+        if not isinstance(sampler, Sampler):
+            raise ConfigError(
+                f"a policy that denoises cannot use the sampler '{sampler}', which asks at no noise levels: choose "
+                "another, such as sampler=ddim"
+            )
+        self.path.levels(sampler.steps)
         self._sampler = sampler
 
     @property
     def guidance(self) -> float:
-        """The weight w of classifier-free guidance; may be replaced. Raises ConfigError for a policy without goals."""
+        """The weight w of classifier-free guidance; may be replaced. Raises ConfigError for other weights than 1 where
+        there are no goals, or none was ever dropped, so that the policy does not know what to do without."""
         return self._guidance
 
     @guidance.setter
     def guidance(self, weight: float) -> None:
         if weight != 1.0 and not self.goals.names:
             raise ConfigError(f"guidance={weight:g} needs a policy with goals: train one with a task that has some")
+        if weight != 1.0 and self.goals.dropout == 0.0:
+            raise ConfigError(
+                f"guidance={weight:g} needs a policy that was trained without its goals too, but goal_dropout was 0: "
+                "train one with goal_dropout=0.1"
+            )
         self._guidance = weight
 
     def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor:
@@ -125,7 +144,7 @@ class GenerativePolicy(PolicyModule):
 
         Outputs stay the same to rounding. Call it with the final weights and sampler, in evaluation mode.
         """
-        if not isinstance(self.net, LevelCache) or not isinstance(self.sampler, TableSampler | HeunSampler):
+        if not isinstance(self.net, LevelCache):
             return False
         device = next(self.net.parameters()).device
         self.net.prepare(self.path.embed(self.path.levels(self.sampler.steps).to(device)))

@@ -41,14 +41,19 @@ class Horizon:
 
 @dataclass(frozen=True)
 class GoalInput:
-    """Which streams of a policy's spec are goals, and the share of training rows that do not see them."""
+    """Which streams of a policy's spec are goals, and the share of training rows that do not see them.
+
+    Only a policy that can be guided drops goals (`PolicyModule.guidable`).
+    """
 
     names: Sequence[str]
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.dropout <= 1.0:
-            raise ConfigError(f"goal_dropout is {self.dropout:g}, expected 0 to 1")
+        if isinstance(self.names, str) or not all(isinstance(name, str) for name in self.names):
+            raise ConfigError(f"the goals are {self.names!r}, expected a list of names of streams")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"goal_dropout is {self.dropout:g}, expected 0 or more and less than 1")
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,12 @@ class Policy(Protocol):
 
 
 class PolicyModule(nn.Module, ABC):
-    """A policy with weights: spec, horizon, normalisation and encoding, the front half of every network."""
+    """A policy with weights: spec, horizon, normalisation and encoding, the front half of every network.
+
+    `guidable` says whether a kind of policy can be guided by its goals; only then training drops some of them.
+    """
+
+    guidable = False
 
     def __init__(
         self,
@@ -126,7 +136,7 @@ class PolicyModule(nn.Module, ABC):
             return Encoded(condition)
         goal_free = self.encoder.without_goal(condition)
         if chance is not None:
-            dropped = chance.uniform(1)[0] < self.goals.dropout
+            dropped = chance.uniform(1)[0] < (self.goals.dropout if self.guidable else 0.0)
             condition = torch.where(dropped[:, None, None], goal_free, condition)
         return Encoded(condition, goal_free)
 

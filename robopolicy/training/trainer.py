@@ -185,7 +185,7 @@ class Trainer:
             batch = self.held_out.batch(chosen[start:stop], draws[start:stop])
             noise = StepNoise(key, count, start, stop, self.fabric.device)
             with self.fabric.autocast():
-                losses.append(policy.loss(*self._tensors(batch), noise))
+                losses.append(policy.loss(*self._tensors(batch), noise).detach())
         loss = torch.cat(losses).mean()
         self._record({"validation_loss": float(loss)})
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import get_args
 
 import pytest
 import torch
-from torch import Tensor
 
+from robopolicy.benchmarks.samplers import GaussianDenoiser
 from robopolicy.denoise.guidance import guide
 from robopolicy.denoise.noise import RowNoise
 from robopolicy.denoise.paths import ExplodingPath, LinearPath, NoisePath, VariancePreserving
-from robopolicy.denoise.prediction import Prediction, Target, training_target
+from robopolicy.denoise.prediction import Target
 from robopolicy.denoise.sampler import Request, make_sampler
 
 SHAPE = (3, 4, 2)
@@ -22,23 +21,8 @@ READINGS = ("clean", "eps", "v", "flow_velocity", "score")
 WEIGHTS = (-0.5, 0.3, 1.5, 3.0)
 
 
-@dataclass(frozen=True)
-class GaussianDenoiser:
-    """The exact answer for clean actions from N(mean, 0.2^2)."""
-
-    mean: float
-    path: NoisePath
-    target: Target
-    shape: tuple[int, int, int] = SHAPE
-    cost: int = 1
-
-    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
-        times = t.expand(len(x))[:, None, None].double()
-        alpha, sigma = self.path.alpha(times), self.path.sigma(times)
-        gain = 0.2**2 * alpha / (alpha**2 * 0.2**2 + sigma**2)
-        clean = self.mean + gain * (x - alpha * self.mean)
-        eps = (x - alpha * clean) / sigma
-        return Prediction(x, training_target(self.target, clean, eps, alpha, sigma), alpha, sigma, self.target)
+def perfect(mean: float, path: NoisePath, target: Target) -> GaussianDenoiser:
+    return GaussianDenoiser(path, mean, 0.2, SHAPE, target)
 
 
 def request() -> Request:
@@ -48,7 +32,7 @@ def request() -> Request:
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_reading_is_mixed_alike(path: NoisePath, target: Target) -> None:
-    with_goal, without = GaussianDenoiser(0.4, path, target), GaussianDenoiser(-0.2, path, target)
+    with_goal, without = perfect(0.4, path, target), perfect(-0.2, path, target)
     x, t = torch.randn(SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), torch.tensor(0.6)
     for weight in WEIGHTS:
         guided = guide(with_goal, without, weight)(x, t)
@@ -64,15 +48,15 @@ def test_between_gaussians_of_one_width_it_samples_the_gaussian_with_the_mixed_m
 ) -> None:
     run = make_sampler(sampler, 10, clip=None)
     for weight in WEIGHTS:
-        guided = guide(GaussianDenoiser(0.4, path, "v"), GaussianDenoiser(-0.2, path, "v"), weight)
-        mixed = GaussianDenoiser((1 - weight) * -0.2 + weight * 0.4, path, "v")
+        guided = guide(perfect(0.4, path, "v"), perfect(-0.2, path, "v"), weight)
+        mixed = perfect((1 - weight) * -0.2 + weight * 0.4, path, "v")
         torch.testing.assert_close(
             run(guided, request()).normalised, run(mixed, request()).normalised, atol=1e-6, rtol=1e-6
         )
 
 
 def test_it_costs_both_evaluations_and_at_its_ends_one() -> None:
-    with_goal, without = (GaussianDenoiser(mean, PATHS[0], "clean") for mean in (0.4, -0.2))
+    with_goal, without = (perfect(mean, PATHS[0], "clean") for mean in (0.4, -0.2))
     assert guide(with_goal, without, 1.0) is with_goal
     assert guide(with_goal, without, 0.0) is without
     run = make_sampler("ddim", 10)

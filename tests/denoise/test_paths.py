@@ -22,6 +22,13 @@ def test_alpha_and_sigma_are_those_of_diffusers(steps: int) -> None:
     torch.testing.assert_close(path.sigma(t), (1 - scheduler.alphas_cumprod).sqrt())
 
 
+def test_every_device_has_its_own_table() -> None:
+    path, times = VariancePreserving(100), torch.linspace(0, 1, 101)
+    before = path.alpha(times)
+    assert path.alpha(times.to("meta")).device.type == "meta"
+    assert torch.equal(path.alpha(times), before)
+
+
 def test_time_zero_is_clean_and_variance_is_preserved() -> None:
     path = VariancePreserving(100)
     t = torch.linspace(0, 1, 101)

@@ -167,14 +167,29 @@ class MixedDenoiser:
         return self.mixing([first, second], list(self.weights))
 
 
+_LINEAR_LEVELS = (0.98 * LinearPath().levels(10)).tolist()
+"""A little less than the path's own: where alpha is 0, eps and score say nothing of the action."""
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("path", [VariancePreserving(100), ExplodingPath()], ids=["diffusion", "edm"])
-def test_mixing_any_reading_of_two_networks_is_the_same_policy(path: NoisePath, sampler: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "levels", "readings"),
+    [
+        (VariancePreserving(100), None, list(MIXINGS)),
+        (ExplodingPath(), None, list(MIXINGS)),
+        (LinearPath(), _LINEAR_LEVELS, list(MIXINGS)),
+        (LinearPath(), None, ["v", "clean", "velocity"]),
+    ],
+    ids=["diffusion", "edm", "flow", "flow from pure noise"],
+)
+def test_mixing_any_reading_of_two_networks_is_the_same_policy(
+    path: NoisePath, levels: list[float] | None, readings: list[str], sampler: str
+) -> None:
     """The conversions of composition (arXiv 2510.01068, appendix G): each reading is affine in each other."""
     run = make_sampler(sampler, 10, clip=None)
-    found = {name: run(MixedDenoiser(path, mixing), Request(_noise())) for name, mixing in MIXINGS.items()}
+    found = {name: run(MixedDenoiser(path, MIXINGS[name]), Request(_noise(), levels)) for name in readings}
     for name, sampled in found.items():
-        torch.testing.assert_close(sampled.normalised, found["eps"].normalised, atol=1e-6, rtol=0, msg=name)
+        torch.testing.assert_close(sampled.normalised, found["v"].normalised, atol=1e-6, rtol=0, msg=name)
         assert sampled.evaluations.tolist() == [2 * (19 if sampler == "heun" else 10)] * SHAPE[0]
 
 
@@ -219,6 +234,16 @@ def test_explicit_levels_replace_the_samplers_own() -> None:
     for levels in ([1.2, 0.5], [0.5, 0.0]):
         with pytest.raises(ValueError, match=r"must lie in \(0, 1\]"):
             HeunSampler(50)(WildDenoiser(path), Request(_noise(), levels=levels))
+
+
+@pytest.mark.parametrize("path", PATHS, ids=["diffusion", "flow", "edm"])
+def test_a_level_that_is_a_whole_number_is_one(path: NoisePath) -> None:
+    whole, decimal = (
+        make_sampler("ddim", 50)(WildDenoiser(path, target="v"), Request(_noise(), levels)).normalised
+        for levels in ([1], [1.0])
+    )
+    assert torch.equal(whole, decimal)
+    assert whole.dtype == torch.float32
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -18,10 +18,10 @@ from diffusers import DDPMScheduler
 from numpy.typing import NDArray
 from torch import Tensor
 
-from robopolicy.benchmarks.samplers import gaussian_moments
+from robopolicy.benchmarks.samplers import GaussianDenoiser, gaussian_moments
 from robopolicy.denoise.noise import RowNoise
 from robopolicy.denoise.paths import ExplodingPath, LinearPath, NoisePath, VariancePreserving
-from robopolicy.denoise.prediction import Prediction, Target, training_target
+from robopolicy.denoise.prediction import Target
 from robopolicy.denoise.sampler import Request, make_sampler
 from robopolicy.denoise.tables import ddim, dpmpp, euler
 
@@ -35,22 +35,9 @@ _PRODUCTS = np.concatenate(
 )
 
 
-@dataclass(frozen=True)
-class GaussianDenoiser:
-    """The perfect network for N(MEAN, STD^2), whatever it is trained to predict."""
-
-    path: NoisePath
-    target: Target
-    dtype: torch.dtype = torch.float64
-    shape: tuple[int, int, int] = (ROWS, *SHAPE)
-    cost: int = 1
-
-    def __call__(self, x: Tensor, t: Tensor) -> Prediction:
-        alpha, sigma = self.path.alpha(t.to(self.dtype)), self.path.sigma(t.to(self.dtype))
-        away, variance = x - alpha * MEAN, alpha**2 * STD**2 + sigma**2
-        clean, eps = MEAN + alpha * STD**2 * away / variance, sigma * away / variance
-        output = training_target(self.target, clean, eps, alpha, sigma)
-        return Prediction(x, output, alpha, sigma, self.target)
+def perfect(path: NoisePath, target: Target) -> GaussianDenoiser:
+    """The network for N(MEAN, STD^2)."""
+    return GaussianDenoiser(path, MEAN, STD, (ROWS, *SHAPE), target)
 
 
 @dataclass(frozen=True)
@@ -194,7 +181,7 @@ def test_every_path_target_and_sampler_follows_its_recursion(
     draws = _row_noise().normal(1 if sampler == "heun" else steps + 1, SHAPE).double()
     expected = coefficients[0] + torch.einsum("n,n...->...", torch.from_numpy(coefficients[1 : len(draws) + 1]), draws)
     request = Request(DoubleNoise(_row_noise()), levels)
-    sampled = make_sampler(sampler, 99, clip=None)(GaussianDenoiser(PATHS[name], target), request)
+    sampled = make_sampler(sampler, 99, clip=None)(perfect(PATHS[name], target), request)
     assert sampled.normalised.dtype == torch.float64
     torch.testing.assert_close(sampled.normalised, expected, atol=1e-9, rtol=1e-9)
     assert sampled.evaluations.tolist() == [2 * steps - 1 if sampler == "heun" else steps] * ROWS
@@ -208,8 +195,8 @@ def test_single_precision_stays_close_to_the_recursion(name: str, target: Target
     coefficients = RECURSIONS[sampler](Recursion(name, levels))
     draws = _row_noise().normal(1 if sampler == "heun" else 11, SHAPE).double()
     expected = coefficients[0] + torch.einsum("n,n...->...", torch.from_numpy(coefficients[1 : len(draws) + 1]), draws)
-    denoiser = GaussianDenoiser(PATHS[name], target, torch.float32)
-    sampled = make_sampler(sampler, 99, clip=None)(denoiser, Request(_row_noise(), levels)).normalised
+    request = Request(_row_noise(), levels)
+    sampled = make_sampler(sampler, 99, clip=None)(perfect(PATHS[name], target), request).normalised
     assert sampled.dtype == torch.float32
     torch.testing.assert_close(sampled.double(), expected, atol=1e-4, rtol=0)
 
@@ -232,9 +219,7 @@ def test_ddim_on_a_gaussian_has_a_closed_form(name: str, steps: int) -> None:
     factors = [(s * s1 + a * a1 * STD**2) / (a**2 * STD**2 + s**2) for (a, s), (a1, s1) in pairwise(ends)]
     start = ends[0][1] * _row_noise().normal(steps + 1, SHAPE)[0].double()
     expected = MEAN + float(np.prod(factors)) * (start - ends[0][0] * MEAN)
-    sampled = make_sampler("ddim", steps, clip=None)(
-        GaussianDenoiser(path, "clean"), Request(DoubleNoise(_row_noise()))
-    )
+    sampled = make_sampler("ddim", steps, clip=None)(perfect(path, "clean"), Request(DoubleNoise(_row_noise())))
     torch.testing.assert_close(sampled.normalised, expected, atol=1e-9, rtol=1e-9)
 
 

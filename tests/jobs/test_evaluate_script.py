@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from damage import truncate
-from script_runs import output_of, refusal_of
+from script_runs import TINY, output_of, refusal_of
 
 from robopolicy.control.loop import EpisodeSummary
 from robopolicy.evaluation.episodes import EpisodeResult, results_json
@@ -64,6 +64,37 @@ def test_a_policy_compared_with_itself_does_not_differ(reach_run: Path, tmp_path
     output_of(*options, "against=[first.json,first.json]", cwd=tmp_path)
     assert [comparison["references"] for comparison in result(tmp_path)["comparisons"]] == [2, 2]
     assert "Holm over 2 references" in (tmp_path / "evaluation" / "report.html").read_text()
+
+
+def test_a_sampler_that_does_not_denoise_is_refused(reach_run: Path, tmp_path: Path) -> None:
+    sentence = refusal_of("eval", f"run={reach_run}", "sampler=descent", cwd=tmp_path)
+    assert sentence.startswith("a policy that denoises cannot use the sampler 'descent, 2 to 20 steps")
+
+
+def test_a_policy_without_sampler_and_experts_says_so(reach_data: Path, tmp_path: Path) -> None:
+    options = ("policy=bc_mse", "task=reach", f"data={reach_data}", "run_folder=run", "training.steps=2")
+    output_of("train", *options, cwd=tmp_path)
+    sentence = refusal_of("eval", "run=run", "sampler=descent", cwd=tmp_path)
+    assert sentence.startswith("the sampler 'descent, 2 to 20 steps")
+    assert sentence.endswith("' was given, but a MeanSquaredCloning has none: leave out sampler=")
+    output_of("eval", "run=run", "episodes=2", "task=reach", "task.max_steps=2", *SMALL, cwd=tmp_path)
+    settings = result(tmp_path)["settings"]
+    assert (settings["sampler"], settings["experts"]) == ("none: one evaluation a chunk", "none")
+
+
+@pytest.mark.slow
+def test_how_experts_were_chosen_is_said(reach_run: Path, reach_data: Path, tmp_path: Path) -> None:
+    options = ("policy=mode", "task=reach", f"data={reach_data}", "net.heads=2", *TINY, "run_folder=run")
+    output_of("train", *options, cwd=tmp_path)
+    episodes = []
+    for cached, said in (("false", "routed at every call"), ("true", "cached for the levels of the sampler")):
+        output_of("eval", "run=run", "episodes=2", f"cache_experts={cached}", *SMALL, cwd=tmp_path)
+        assert result(tmp_path)["settings"]["experts"] == said
+        episodes.append([episode["steps"] for episode in result(tmp_path)["episodes"]])
+        shutil.rmtree(tmp_path / "evaluation")
+    assert episodes[0] == episodes[1]
+    refused = refusal_of("eval", f"run={reach_run}", "cache_experts=true", cwd=tmp_path)
+    assert "needs a mixture of experts" in refused
 
 
 def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:

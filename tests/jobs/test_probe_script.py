@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def test_energies_of_demonstrations_and_of_starts(energy_run: Path, tmp_path: Pa
     assert "AUROC 0.500" in text
     found = json.loads((tmp_path / "probe" / "result.json").read_text())
     assert found["perturbed"]["100"]["estimate"] == 1.0
-    assert found["perturbed"]["0.5"]["count"] == found["windows"]
+    assert found["perturbed"]["0.5"]["count"] == 2  # episodes held out
     assert found["outside"]["energies_inside"] == found["outside"]["energies_outside"]
 
 
@@ -45,3 +46,14 @@ def test_steps_and_energies_reach_results_and_report(energy_run: Path, tmp_path:
 def test_a_table_sampler_and_another_policy_are_refused(energy_run: Path, reach_run: Path, tmp_path: Path) -> None:
     assert "descent" in refusal_of("eval", f"run={energy_run}", "sampler=ddim", cwd=tmp_path)
     assert "only an energy policy" in refusal_of("probe", f"run={reach_run}", cwd=tmp_path)
+
+
+def test_what_cannot_be_probed_is_one_sentence(energy_run: Path, reach_data: Path, tmp_path: Path) -> None:
+    checkpoint = next((energy_run / "checkpoints").iterdir())
+    assert "not a checkpoint" in refusal_of("probe", f"run={checkpoint}", cwd=tmp_path)
+    shutil.copytree(energy_run, tmp_path / "run")
+    shutil.copytree(reach_data, tmp_path / "data")
+    next((tmp_path / "data").rglob("*.zip")).unlink()
+    config = tmp_path / "run" / "train.yaml"
+    config.write_text(config.read_text().replace(str(reach_data), str(tmp_path / "data")))
+    assert "has changed since" in refusal_of("probe", "run=run", cwd=tmp_path)

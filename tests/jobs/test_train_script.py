@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from script_runs import output_of, refusal_of
 
 from robopolicy.dataset.dataset import Dataset
@@ -29,6 +30,21 @@ def test_a_used_run_folder_is_refused(reach_run: Path, reach_data: Path, tmp_pat
     shutil.copytree(reach_run, tmp_path / "run")
     sentence = refusal_of("train", "task=reach", f"data={reach_data}", "run_folder=run", cwd=tmp_path)
     assert sentence == "run already holds a run: use resume=run to continue it, or another run_folder"
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        (("policy=diffusion", "sampler=descent"), "a policy that denoises cannot use the sampler 'descent, "),
+        (("policy=diffusion", "net=energy_small"), "an EnergyTransformer, which belongs to policy=ebt"),
+        (("policy=ebt", "net=mlp"), "policy=ebt needs an energy as its network"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(
+    reach_data: Path, tmp_path: Path, choices: tuple[str, ...], words: str
+) -> None:
+    options = ("task=reach", f"data={reach_data}", "run_folder=run")
+    assert words in refusal_of("train", *options, *choices, cwd=tmp_path)
 
 
 def test_a_finished_run_resumes_to_nothing_new(reach_run: Path, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_every_camera_has_weights_and_draws_of_its_own() -> None:
 def test_any_number_of_steps_can_be_encoded_each_by_itself() -> None:
     encoder, observation = ObservationEncoder(TWO_CAMERAS, 2, CAMERA), _observation(2)
     newest = {name: value[:, -1:] for name, value in observation.items()}
-    torch.testing.assert_close(encoder.encode_steps(newest)[:, 0], encoder(observation)[:, -1])
+    torch.testing.assert_close(encoder(newest)[:, 0], encoder(observation)[:, -1])
 
 
 def test_the_gradient_reaches_every_camera() -> None:

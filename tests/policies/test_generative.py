@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from robopolicy.configuration import build, load, plain
+from robopolicy.denoise.descent import Descent
 from robopolicy.denoise.noise import RowNoise, StepNoise
 from robopolicy.denoise.paths import ExplodingPath, LinearPath, NoisePath, VariancePreserving
 from robopolicy.denoise.prediction import Target
@@ -162,6 +163,24 @@ def test_a_heun_sampler_with_more_steps_than_levels_is_refused() -> None:
     with pytest.raises(ConfigError, match="sampler.steps is 51, expected 1 to 50"):
         policy.sampler = make_sampler("heun", 51)
     policy.sampler = make_sampler("heun", 50)
+
+
+@pytest.mark.parametrize("sampler", [Descent(), "ddim", lambda denoiser, request: None])
+def test_what_is_no_denoising_sampler_is_refused(sampler: Any) -> None:
+    net = partial(ResidualMlp, width=16, blocks=1)
+    with pytest.raises(ConfigError, match="a policy that denoises cannot use the sampler .* such as sampler=ddim"):
+        GenerativePolicy(SPEC, HORIZON, net, PATHS["diffusion"], sampler)
+    policy = _policy("diffusion", "clean")
+    with pytest.raises(ConfigError, match="a policy that denoises cannot use the sampler"):
+        policy.sampler = sampler
+    assert str(policy.sampler) == "ddim, 10 steps, clip 1"
+
+
+@pytest.mark.parametrize("policy", ["diffusion", "flow", "edm", "mode"])
+def test_an_energy_is_no_network_to_denoise_with(policy: str) -> None:
+    config = plain(load("train", ["task=reach", f"policy={policy}", "net=energy_small"]))
+    with pytest.raises(ConfigError, match="EnergyTransformer, which belongs to policy=ebt"):
+        make_policy(config, SPEC)
 
 
 @pytest.mark.parametrize(

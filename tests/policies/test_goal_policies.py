@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_policies import small_policy
 from torch import Tensor
 
 from robopolicy.denoise.guidance import GuidedDenoiser
@@ -16,17 +17,18 @@ from robopolicy.denoise.sampler import Request, make_sampler
 from robopolicy.errors import ConfigError
 from robopolicy.nets.encoder import ObservationEncoder
 from robopolicy.nets.goal import GoalEncoder
-from robopolicy.nets.mlp import RegressionMlp, ResidualMlp
+from robopolicy.nets.mlp import ResidualMlp
 from robopolicy.nets.vision import ResNetCamera
-from robopolicy.policies.cloning import MeanSquaredCloning
 from robopolicy.policies.factory import make_policy
 from robopolicy.policies.generative import GenerativePolicy
-from robopolicy.policies.policy import Encoded, GoalInput, Horizon
+from robopolicy.policies.policy import Encoded, GoalInput, Horizon, PolicyModule
 from robopolicy.spec import ArraySpec, RobotSpec
 
 SPEC = RobotSpec("toy", {"state": ArraySpec((1,)), "goal_state": ArraySpec((1,))}, ArraySpec((1,)), 10.0)
 HORIZON = Horizon(2, 4, 2)
 ROWS = 6
+NEARLY_ALL = 1.0 - 1e-7
+UNGUIDED = ["bc_mse", "bc_gaussian", "ebt"]
 
 
 def make(dropout: float = 0.1, names: tuple[str, ...] = ("goal_state",), **options: Any) -> GenerativePolicy:
@@ -70,7 +72,7 @@ def test_without_its_goal_a_row_has_the_learned_token_and_the_same_steps() -> No
     assert torch.equal(encoded.goal_free[:, 2], policy.encoder.none.expand(ROWS, -1))
 
 
-@pytest.mark.parametrize(("dropout", "dropped"), [(0.0, 0), (1.0, 400)])
+@pytest.mark.parametrize(("dropout", "dropped"), [(0.0, 0), (NEARLY_ALL, 400)])
 def test_dropout_is_for_training_only(dropout: float, dropped: int) -> None:
     policy, (observation, _) = make(dropout).train(), batch(400)
     encoded = policy.encode(observation, StepNoise((1,), 400))
@@ -93,7 +95,7 @@ def test_a_tenth_of_the_rows_is_dropped_by_keyed_noise() -> None:
 
 
 def test_with_every_goal_dropped_only_the_learned_token_is_trained() -> None:
-    policy = make(1.0).train()
+    policy = make(NEARLY_ALL).train()
     policy.loss(*batch(), StepNoise((0,), ROWS)).sum().backward()
     assert isinstance(policy.encoder, GoalEncoder)
     project, none = policy.encoder.project.weight.grad, policy.encoder.none.grad
@@ -181,13 +183,48 @@ def test_goals_from_cameras_are_read_by_their_own_network() -> None:
     torch.testing.assert_close(changed[:, 2], condition[:, 2].flip(0))
 
 
-def test_other_policies_read_goals_too() -> None:
-    head = partial(RegressionMlp, width=16, blocks=1)
-    policy = MeanSquaredCloning(SPEC, HORIZON, head, goals=GoalInput(("goal_state",))).eval()
+def make_unguided(name: str, dropout: float = 0.1) -> PolicyModule:
+    config = {"policy": small_policy(name, "sampler.clip=null"), "horizon": vars(HORIZON)}
+    torch.manual_seed(0)
+    return make_policy({**config, "goals": {"names": ["goal_state"], "dropout": dropout}}, SPEC)
+
+
+@pytest.mark.parametrize("name", UNGUIDED)
+def test_other_policies_read_goals_too(name: str) -> None:
+    policy = make_unguided(name).eval()
     observation, _ = batch()
     turned = {**observation, "goal_state": -observation["goal_state"]}
-    chunks = [policy.sample(policy.encode(values), request()).normalised for values in (observation, turned)]
-    assert not torch.allclose(*chunks)
+    with torch.no_grad():
+        first, second = (policy.sample(policy.encode(values), request()).normalised for values in (observation, turned))
+    assert not torch.allclose(first, second)
+
+
+def test_a_trained_energy_policy_follows_its_goal() -> None:
+    policy = make_unguided("ebt").train()
+    optimiser = torch.optim.Adam(policy.parameters(), lr=5e-3)
+    for step in range(100):
+        loss = policy.loss(*batch(64, step), StepNoise((step,), 64)).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    observation, wanted = batch(100, 1000)
+    with torch.no_grad():
+        sampled = policy.eval().sample(policy.encode(observation), request(100))
+    assert float((policy.unnormalise(sampled.normalised) - wanted).abs().mean()) < 0.1
+
+
+@pytest.mark.parametrize("name", UNGUIDED)
+def test_a_policy_that_cannot_be_guided_loses_no_goals_in_training(name: str) -> None:
+    policy, (observation, actions) = make_unguided(name, NEARLY_ALL).train(), batch()
+    encoded = policy.encode(observation, StepNoise((1,), ROWS))
+    assert torch.equal(encoded.condition, policy.encode(observation).condition)
+    policy.loss(observation, actions, StepNoise((0,), ROWS)).sum().backward()
+    assert isinstance(policy.encoder, GoalEncoder)
+    project, none = policy.encoder.project.weight.grad, policy.encoder.none.grad
+    assert project is not None
+    assert float(project.abs().max()) > 0.0
+    assert none is not None  # distributed training wants a gradient for every weight
+    assert float(none.abs().max()) == 0.0
 
 
 def test_a_configuration_names_the_goals_and_mistakes_are_refused() -> None:
@@ -204,8 +241,18 @@ def test_a_configuration_names_the_goals_and_mistakes_are_refused() -> None:
     assert policy.goals == GoalInput(["goal_state"], 0.3)
     with pytest.raises(ConfigError, match=r"goals \['goal_x'\] are no streams of the policy"):
         make_policy({**config, "goals": {"names": ["goal_x"], "dropout": 0.1}}, SPEC)
-    with pytest.raises(ConfigError, match="goal_dropout is 1.5, expected 0 to 1"):
-        GoalInput((), 1.5)
+    for dropout in (-0.1, 1.0, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match="goal_dropout is .*, expected 0 or more and less than 1"):
+            GoalInput((), dropout)
+    malformed: list[Any] = [["goal_state"], {"names": 3}, {"names": ["goal_state"], "share": 0.1}]
+    for goals in malformed:
+        with pytest.raises(ConfigError, match=r"^goals .* is malformed: "):
+            make_policy({**config, "goals": goals}, SPEC)
+    for names in ("goal_state", [3]):
+        with pytest.raises(ConfigError, match="the goals are .*, expected a list of names of streams"):
+            make_policy({**config, "goals": {"names": names}}, SPEC)
+    with pytest.raises(ConfigError, match=r"^horizon \[2, 4\] is malformed: "):
+        make_policy({**config, "horizon": [2, 4]}, SPEC)
 
 
 def test_guidance_needs_goals() -> None:
@@ -213,3 +260,12 @@ def test_guidance_needs_goals() -> None:
     policy.guidance = 1.0
     with pytest.raises(ConfigError, match="guidance=1.5 needs a policy with goals"):
         policy.guidance = 1.5
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.5])
+def test_guidance_needs_training_without_goals_too(weight: float) -> None:
+    policy = make(0.0)
+    policy.guidance = 1.0
+    for attempt in (lambda: setattr(policy, "guidance", weight), lambda: make(0.0, guidance=weight)):
+        with pytest.raises(ConfigError, match=f"guidance={weight:g} needs .* but goal_dropout was 0"):
+            attempt()

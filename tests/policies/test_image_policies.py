@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_policies import POLICIES, small_policy
 
 from robopolicy.control.loop import Tick
 from robopolicy.control.robot import Sample
 from robopolicy.dataset.dataset import Dataset
 from robopolicy.dataset.statistics import dataset_statistics
 from robopolicy.dataset.windows import Windows
+from robopolicy.denoise.descent import Descent
 from robopolicy.denoise.noise import RowNoise, StepNoise
 from robopolicy.denoise.sampler import Request, make_sampler
 from robopolicy.errors import CheckpointError, ConfigError
@@ -140,14 +142,31 @@ def test_a_share_of_a_batch_is_augmented_as_in_the_whole() -> None:
     torch.testing.assert_close(policy.loss(half, actions[2:], StepNoise((1,), 4, 2, 4)), whole[2:])
 
 
-@pytest.mark.parametrize("kind", ["MeanSquaredCloning", "GaussianCloning"])
-def test_the_loss_of_every_kind_reaches_the_camera(kind: str) -> None:
-    head = {"_target_": "robopolicy.nets.mlp.RegressionMlp", "_partial_": True, "width": 16, "blocks": 1}
-    cloning = {"_target_": f"robopolicy.policies.cloning.{kind}", "net": head, "camera": CAMERA}
-    for config in (CONFIG, {**CONFIG, "policy": cloning}):
-        policy = make_policy(config, SPEC)
-        policy.loss(*_batch(3), StepNoise((0,), 3)).mean().backward()
-        assert all(bool(torch.any(weight.grad)) for weight in policy.encoder.cameras.parameters())  # type: ignore[arg-type]
+def _policy_of(name: str) -> PolicyModule:
+    torch.manual_seed(0)
+    return make_policy({**CONFIG, "policy": {**small_policy(name), "camera": CAMERA}}, SPEC)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_loss_of_every_kind_reaches_the_camera(name: str) -> None:
+    policy = _policy_of(name)
+    policy.loss(*_batch(3), StepNoise((0,), 3)).mean().backward()
+    assert all(bool(torch.any(weight.grad)) for weight in policy.encoder.cameras.parameters())  # type: ignore[arg-type]
+
+
+def test_the_camera_is_asked_once_however_often_a_descent_asks_for_energies() -> None:
+    policy, calls = _policy_of("ebt").eval(), {"camera": 0, "energy": 0}
+    policy.sampler = Descent(min_steps=5, max_steps=5)
+
+    def count(name: str) -> Any:
+        return lambda *_: calls.__setitem__(name, calls[name] + 1)
+
+    policy.encoder.cameras["image"].register_forward_hook(count("camera"))
+    policy.net.register_forward_hook(count("energy"))
+    with torch.no_grad():
+        policy.sample(policy.encode(_batch(3)[0]), Request(RowNoise(0, [(row, 0) for row in range(3)])))
+    assert calls["camera"] == 1
+    assert calls["energy"] > 5
 
 
 def test_a_missing_image_or_camera_is_named() -> None:

@@ -11,6 +11,7 @@ import pytest
 from robopolicy import rotation
 from robopolicy.control.filter import ActionFilter
 from robopolicy.control.loop import EpisodeSummary, episode, run_episode
+from robopolicy.errors import ConfigError
 from robopolicy.spec import check_fits
 from sim.lift import LiftExpert, LiftSimulation, make_environment, make_robot
 from sim.robot import SimRobot
@@ -109,6 +110,12 @@ def test_beyond_its_region_the_cube_starts_that_far_outside() -> None:
     cubes = np.array([outside.reset(seed)["cube_position"].value[:2] for seed in range(20)]) - centre
     np.testing.assert_allclose(np.abs(cubes).max(axis=1), 0.25, atol=1e-6)
     assert set(np.sign(cubes[:, 0])) == set(np.sign(cubes[:, 1])) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("beyond_m", [-0.05, float("nan")])
+def test_a_cube_inside_its_region_is_no_cube_beyond_it(beyond_m: float) -> None:
+    with pytest.raises(ConfigError, match=r"task\.robot\.beyond_m is .*, expected 0 or more"):
+        make_robot(0.2, beyond_m=beyond_m)
 
 
 def test_a_robot_that_gets_no_command_stays_where_it_is(robot: SimRobot) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small_policies import POLICIES, small_policy
 from synthetic import SPEC
 
+from robopolicy.denoise.noise import RowNoise
+from robopolicy.denoise.sampler import Request
 from robopolicy.errors import CheckpointError
 from robopolicy.policies.factory import make_policy
 from robopolicy.policies.policy import PolicyModule
@@ -41,6 +44,27 @@ def test_weights_normalisation_and_description_come_back(tmp_path: Path) -> None
         assert torch.equal(tensor, loaded.state_dict()[name]), name
     assert checkpoint.load(folder)[1] == description
     assert checkpoint.load_training_state(folder) == {"step": 5}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_that_comes_back_gives_the_same_chunks(tmp_path: Path, name: str) -> None:
+    config = {**CONFIG, "policy": small_policy(name, "sampler.clip=null")}
+    torch.manual_seed(0)
+    policy = make_policy(config, SPEC).eval()
+    with torch.no_grad():
+        for parameter in policy.parameters():  # some start at zero, which would hide them
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    checkpoint.save(tmp_path, policy, checkpoint.Description(config, SPEC, "point", {}, 0, 1, {}, "c"), {})
+    loaded, _ = checkpoint.load(tmp_path)
+    assert torch.equal(_chunks(loaded), _chunks(policy))
+
+
+def _chunks(policy: PolicyModule) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    observation = {"position": torch.randn(3, 1, 2, generator=generator), "goal": torch.zeros(3, 1, 1)}
+    with torch.no_grad():
+        sampled = policy.sample(policy.encode(observation), Request(RowNoise(0, [(row, 0) for row in range(3)])))
+    return policy.unnormalise(sampled.normalised)
 
 
 def test_only_the_newest_two_are_kept_and_an_unfinished_one_does_not_count(tmp_path: Path) -> None:
@@ -95,6 +119,8 @@ def test_a_misshaped_statistic_is_named(tmp_path: Path) -> None:
         ({"schema_version": 99}, "schema version 99"),
         ({"spec": {"name": "x"}}, "malformed"),
         ({"config": {**CONFIG, "policy": {"_target_": "os.system"}}}, "outside the packages"),
+        ({"config": {**CONFIG, "goals": {"streams": ["goal"]}}}, r"policy.json: goals .* is malformed"),
+        ({"config": {**CONFIG, "goals": {"names": ["goal"], "dropout": 1.0}}}, "policy.json: goal_dropout is 1"),
         ({"config": {**CONFIG, "policy": {"_target_": "robopolicy.dataset.edit.delete"}}}, "outside the packages"),
     ],
 )

@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from small_policies import small_policy
 from synthetic import make_dataset
 
 from robopolicy.configuration import load
@@ -20,12 +23,11 @@ from robopolicy.dataset.windows import Windows
 from robopolicy.errors import ConfigError
 from robopolicy.policies.factory import make_policy
 from robopolicy.policies.normaliser import SpecNormaliser
-from robopolicy.policies.policy import PolicyModule
 from robopolicy.training import checkpoint
 from robopolicy.training.metrics import read_metrics
 from robopolicy.training.trainer import Trainer, TrainingSettings
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "horizon": {"observation_steps": 2, "prediction": 4, "execution": 2},
     "policy": {
         "_target_": "robopolicy.policies.generative.GenerativePolicy",
@@ -47,25 +49,31 @@ def settings(**changes: object) -> TrainingSettings:
     return TrainingSettings(**{**values, "accelerator": "cpu", **changes})  # type: ignore[arg-type]
 
 
-def make_trainer(dataset: Dataset, run: Path, options: TrainingSettings, resume_from: Path | None = None) -> Trainer:
+def make_trainer(
+    dataset: Dataset,
+    run: Path,
+    options: TrainingSettings,
+    resume_from: Path | None = None,
+    config: Mapping[str, Any] = CONFIG,
+) -> Trainer:
     torch.manual_seed(7)
-    policy: PolicyModule = make_policy(
-        CONFIG, dataset.spec, SpecNormaliser.fit(dataset.spec, dataset_statistics(dataset.episodes))
-    )
+    normaliser = SpecNormaliser.fit(dataset.spec, dataset_statistics(dataset.episodes))
+    policy = make_policy(config, dataset.spec, normaliser)
     window = {"observations": ["position", "goal"], "observation_steps": 2, "horizon": 4}
     windows, held_out = Windows(dataset.episodes[1:], **window), Windows(dataset.episodes[:1], **window)  # type: ignore[arg-type]
 
     def describe(step: int) -> checkpoint.Description:
-        return checkpoint.Description(CONFIG, policy.spec, "point", {}, options.seed, step, {}, "commit")
+        return checkpoint.Description(config, policy.spec, "point", {}, options.seed, step, {}, "commit")
 
     return Trainer(policy, windows, held_out, options, run, describe, resume_from)
 
 
-def test_resuming_continues_bit_for_bit(tmp_path: Path) -> None:
-    dataset = make_dataset(tmp_path / "data")
-    straight = make_trainer(dataset, tmp_path / "straight", settings())
+@pytest.mark.parametrize("name", ["diffusion", "ebt", "mode"])
+def test_resuming_continues_bit_for_bit(tmp_path: Path, name: str) -> None:
+    dataset, config = make_dataset(tmp_path / "data"), {**CONFIG, "policy": small_policy(name, "net.dropout=0.1")}
+    straight = make_trainer(dataset, tmp_path / "straight", settings(), config=config)
     losses = straight.train()
-    interrupted = make_trainer(dataset, tmp_path / "interrupted", settings())
+    interrupted = make_trainer(dataset, tmp_path / "interrupted", settings(), config=config)
 
     def power_cut(step: int, loss: float) -> None:
         if step == 13:
@@ -75,7 +83,7 @@ def test_resuming_continues_bit_for_bit(tmp_path: Path) -> None:
         interrupted.train(power_cut)
     folder = checkpoint.newest(tmp_path / "interrupted")
     assert folder.name == "step_00000010"
-    resumed = make_trainer(dataset, tmp_path / "interrupted", settings(), folder)
+    resumed = make_trainer(dataset, tmp_path / "interrupted", settings(), folder, config)
     assert resumed.train() == losses[10:]
     for name, tensor in straight.average.module(straight.policy).state_dict().items():
         assert torch.equal(tensor, resumed.average.module(resumed.policy).state_dict()[name]), name
@@ -159,7 +167,7 @@ def test_two_processes_do_what_one_does_with_the_doubled_batch(tmp_path: Path, m
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(here.parents[1])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    monkeypatch.setitem(CONFIG["policy"]["net"], "dropout", 0.0)  # type: ignore[index]
+    monkeypatch.setitem(CONFIG["policy"]["net"], "dropout", 0.0)
     one = make_trainer(dataset, tmp_path / "one", settings(batch_size=16)).train()
     np.testing.assert_allclose(json.loads(out.read_text()), one, rtol=1e-4)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,16 @@ def test_every_cell_and_variant_of_the_tables_here_can_be_composed() -> None:
             assert config.task.name == plan.task(block)
             for overrides in plan.methods[method].variants.values():
                 load("eval", ["run=here", *overrides])
+
+
+def test_the_commands_of_larger_rows_can_be_composed_and_end_where_the_table_looks() -> None:
+    for path in sorted((CONFIG_FOLDER / "table").glob("*.yaml")):
+        for larger in read_plan(path).larger:
+            train, evaluation = (shlex.split(command) for command in larger.commands)
+            assert (train[:2], evaluation[:2]) == (["python", "scripts/train.py"], ["python", "scripts/eval.py"])
+            assert load("train", train[2:]).task.name == larger.block
+            config = load("eval", evaluation[2:])
+            assert (config.run, config.run_folder) == (load("train", train[2:]).run_folder, larger.evaluation)
 
 
 def test_a_cell_is_written_as_people_read_it() -> None:
