@@ -19,7 +19,8 @@ PARTIAL_SUFFIX = ".partial"
 
 
 def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Writes `data` in one step. The folder must exist."""
+    """Writes `data` in one step; makes the folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with _partial_file(path, data, durable) as partial:
         partial.replace(path)
     if durable:
@@ -27,8 +28,7 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = False) -> None:
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
-    """`write_bytes` of UTF-8 text; makes the folder if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """`write_bytes` of UTF-8 text."""
     write_bytes(path, text.encode(), durable=durable)
 
 

@@ -21,6 +21,7 @@ from robopolicy.evaluation.episodes import EpisodeJob, EpisodeResult, results_js
 from robopolicy.evaluation.lockstep import evaluate
 from robopolicy.evaluation.report import write_evaluation
 from robopolicy.evaluation.statistics import bootstrap_mean, wilson
+from robopolicy.files import write_bytes
 from robopolicy.jobs.seeds import DEMONSTRATION, kinds_of
 from robopolicy.jobs.task import robot_spec
 from robopolicy.jobs.train import CONFIG_FILE
@@ -31,6 +32,9 @@ from robopolicy.policies.policy import PolicyModule
 from robopolicy.spec import check_fits
 from robopolicy.training import checkpoint
 from robopolicy.training.metrics import read_metrics
+
+VIDEO_FOLDER = "videos"
+"""In an evaluation's folder: one MP4 file for each episode that was filmed, besides the copy in the report."""
 
 
 def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
@@ -51,7 +55,9 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     job = EpisodeJob(task["robot"], int(task["max_steps"]), task["step_limits"], policy.horizon.observation_steps)
     spec = robot_spec(task)
     check_fits(policy.spec, spec, who=f"the policy of {trained}", whom=f"task '{task['name']}'")
-    actor = PolicyActor(policy, seed=int(config.noise_seed), batch_size=int(config.slots))
+    actor = PolicyActor(
+        policy.to(device := _device(config)), seed=int(config.noise_seed), batch_size=int(config.slots), device=device
+    )
     if DEMONSTRATION in (kinds := kinds_of(seeds)):
         run.say(
             f"warning: demonstration seeds are among {seeds[0]} to {seeds[-1]}, so this says nothing about new ones"
@@ -70,6 +76,9 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         training=read_metrics(trained),
         comparisons=comparisons,
     )
+    for result in results:
+        if result.video is not None:
+            write_bytes(run.folder / VIDEO_FOLDER / f"seed_{result.seed}.mp4", result.video)
     _say(run, results, comparisons, cost)
     run.say(f"report: {report}")
     return {
@@ -79,6 +88,14 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         "cost": cost,
         "report": str(report),
     }
+
+
+def _device(config: DictConfig) -> torch.device:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda was asked for, but this machine has no CUDA GPU that torch can use")
+    if config.device not in ("cpu", "cuda"):
+        raise ConfigError(f"device={config.device} is unknown, expected cpu or cuda")
+    return torch.device(config.device)
 
 
 def _settings(
@@ -98,6 +115,7 @@ def _settings(
         "seeds": " and ".join(kinds),
         "slots": int(config.slots),
         "noise seed": int(config.noise_seed),
+        "device": config.device,
         "training seed": description.seed,
         "dataset": f"{description.dataset['episodes']} episodes, {description.dataset['fingerprint'][:12]}",
         "dataset made with": _listed(description.dataset["versions"]),

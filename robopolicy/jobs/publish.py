@@ -1,4 +1,4 @@
-"""What `scripts/publish.py` does: the figures of a run, as JSON and as pictures, into `docs/results/`."""
+"""What `scripts/publish.py` does: the figures of a run, as JSON, pictures and videos, into `docs/results/`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from robopolicy.errors import ConfigError
 from robopolicy.evaluation import pictures
 from robopolicy.evaluation.episodes import load_results
 from robopolicy.files import write_bytes, write_json
+from robopolicy.jobs.evaluate import VIDEO_FOLDER
 from robopolicy.jobs.train import CONFIG_FILE
 from robopolicy.training.metrics import read_metrics
 
@@ -22,7 +23,8 @@ _MOST_RECORDS = 200
 
 
 def publish(config: DictConfig, run: Run) -> Mapping[str, Any]:
-    """Writes `<out>/<name>.json` with the training records and the evaluation, and the pictures made from it."""
+    """Writes `<out>/<name>.json` with the training records and the evaluation, the pictures made from it, and the
+    videos."""
     trained, evaluation, out = Path(config.run), Path(config.evaluation), Path(config.out)
     results = load_results(evaluation / "result.json")
     records = read_metrics(trained)
@@ -35,6 +37,8 @@ def publish(config: DictConfig, run: Run) -> Mapping[str, Any]:
         "evaluation": {**evaluated, "episodes": [_short(episode) for episode in evaluated["episodes"]]},
     }
     write_json(out / f"{config.name}.json", document)
+    for video in sorted((evaluation / VIDEO_FOLDER).glob("*.mp4")):
+        write_bytes(out / f"{config.name}_{video.name}", video.read_bytes())
     written = {"training": pictures.training_curve(records), "episodes": pictures.episode_strip(results)}
     for kind, picture in written.items():
         if picture is not None:

@@ -51,6 +51,20 @@ def test_a_task_and_a_sampler_that_were_chosen_are_used(reach_run: Path, tmp_pat
 
 
 @pytest.mark.slow
+def test_films_are_files_too(reach_run: Path, tmp_path: Path) -> None:
+    """Where this machine can draw; where it cannot, neither the page nor the folder has one."""
+    options = ("episodes=1", "slots=1", "workers=1", "videos=1", "traces=0", "run_folder=evaluation")
+    output_of("eval", f"run={reach_run}", *options, cwd=tmp_path)
+    filmed = "<video" in (tmp_path / "evaluation" / "report.html").read_text()
+    files = sorted((tmp_path / "evaluation").glob("videos/*.mp4"))
+    assert [path.name for path in files] == (["seed_10000.mp4"] if filmed else [])
+
+
+def test_an_unknown_device_is_refused(reach_run: Path, tmp_path: Path) -> None:
+    assert "expected cpu or cuda" in refusal_of("eval", f"run={reach_run}", "device=tpu", cwd=tmp_path)
+
+
+@pytest.mark.slow
 def test_a_policy_compared_with_itself_does_not_differ(reach_run: Path, tmp_path: Path) -> None:
     options = ("eval", f"run={reach_run}", "episodes=3", *SMALL)
     output_of(*options, cwd=tmp_path)

@@ -15,6 +15,8 @@ def evaluation(reach_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("published")
     options = ("episodes=3", "slots=3", "workers=1", "videos=0", "traces=0", "run_folder=evaluation")
     output_of("eval", f"run={reach_run}", *options, cwd=folder)
+    (folder / "evaluation" / "videos").mkdir()
+    (folder / "evaluation" / "videos" / "seed_10001.mp4").write_bytes(b"a film")
     return folder / "evaluation"
 
 
@@ -23,7 +25,8 @@ def test_figures_and_pictures_are_written(reach_run: Path, evaluation: Path, tmp
     assert "wrote docs/results/reach_tiny.json" in output_of("publish", *options, cwd=tmp_path)
     out = tmp_path / "docs" / "results"
     names = ["reach_tiny.json", "reach_tiny_episodes.svg", "reach_tiny_training.svg"]
-    assert sorted(path.name for path in out.iterdir()) == names
+    assert sorted(path.name for path in out.iterdir()) == [names[0], names[1], "reach_tiny_seed_10001.mp4", names[2]]
+    assert (out / "reach_tiny_seed_10001.mp4").read_bytes() == b"a film"
     for name in names[1:]:
         assert b"<svg" in (out / name).read_bytes()
     document = json.loads((out / names[0]).read_text())
