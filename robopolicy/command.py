@@ -98,12 +98,13 @@ def _work(name: str, function: Callable[[DictConfig, Run], Mapping[str, Any]], c
     run.console.quiet = not is_main_process()
     began = time.monotonic()
     result = dict(function(config, run))
-    result |= {"command": _command_line(name), "seconds": round(time.monotonic() - began, 2)}
+    result |= {"command": command_line(name), "seconds": round(time.monotonic() - began, 2)}
     if is_main_process():
         write_json(run.folder / "result.json", result)
 
 
-def _command_line(name: str) -> str:
+def command_line(name: str) -> str:
+    """What a shell was told, for results that say how they were made."""
     return shlex.join(["python", f"scripts/{name}.py", *sys.argv[1:]])
 
 

@@ -142,6 +142,24 @@ def info_histograms(results: Sequence[EpisodeResult]) -> bytes | None:
         return _svg(figure)
 
 
+def energy_histograms(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> bytes:
+    """Energies [n] of chunks at starts inside and outside the training region, on a logarithmic axis where all are
+    positive: SVG."""
+    every = np.concatenate([inside, outside])
+    positive = bool((every > 0).all())
+    low, high = float(every.min()), float(every.max())
+    edges: list[float] = (np.geomspace if positive and low < high else np.linspace)(low, high + 1e-12, 41).tolist()
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure(2.8)
+        axes.hist(inside, edges, histtype="stepfilled", color=SUCCESS, alpha=0.6, label="inside the training region")
+        axes.hist(outside, edges, histtype="step", color=FAILURE, linewidth=1.6, label="outside")
+        axes.set_xscale("log" if positive else "linear")
+        axes.set_xlabel("final energy of an episode's first chunk")
+        axes.set_ylabel("starts")
+        figure.legend(loc="outside upper right", ncols=2)
+        return _svg(figure)
+
+
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """One bin a whole number where there are few, else thirty bins."""
     low, high = float(values.min()), float(values.max())

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from robopolicy.actors.policy import PolicyActor
-from robopolicy.command import Run
+from robopolicy.command import Run, command_line
 from robopolicy.configuration import build, plain
 from robopolicy.dataset.dataset import Dataset
 from robopolicy.dataset.episode import Episode
 from robopolicy.dataset.windows import Windows, split
 from robopolicy.denoise.noise import Noise, StepNoise
 from robopolicy.errors import ConfigError, DatasetError
+from robopolicy.evaluation import pictures
 from robopolicy.evaluation.episodes import EpisodeJob
 from robopolicy.evaluation.lockstep import evaluate
 from robopolicy.evaluation.statistics import Interval, bootstrap_auroc, bootstrap_mean
+from robopolicy.files import write_bytes, write_json
 from robopolicy.jobs.train import CONFIG_FILE, windows_of
 from robopolicy.policies.energy import EnergyPolicy
 from robopolicy.training import checkpoint
@@ -54,6 +56,8 @@ def probe(config: DictConfig, run: Run) -> Mapping[str, Any]:
     }
     if config.outside:
         result["outside"] = _outside(config, trained, policy, run)
+    if config.name is not None:
+        _publish(Path(config.out) / config.name, result, run)
     return result
 
 
@@ -89,6 +93,14 @@ def first_energies(config: DictConfig, task: Mapping[str, Any], policy: EnergyPo
     actor = PolicyActor(policy, seed=int(config.noise_seed), batch_size=int(config.slots))
     results = evaluate(job, list(seeds), actor, slots=int(config.slots), workers=int(config.workers))
     return np.array([result.info["energy"][0] for result in results])
+
+
+def _publish(path: Path, result: Mapping[str, Any], run: Run) -> None:
+    write_json(path.with_suffix(".json"), {"command": command_line("probe"), **result})
+    if "outside" in result:
+        energies = (np.array(result["outside"][f"energies_{side}"]) for side in ("inside", "outside"))
+        write_bytes(path.with_suffix(".svg"), pictures.energy_histograms(*energies))
+    run.say(f"wrote {path}.json")
 
 
 def _training_config(run: Path) -> DictConfig:

@@ -22,12 +22,22 @@ def energy_run(reach_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_energies_of_demonstrations_and_of_starts(energy_run: Path, tmp_path: Path) -> None:
     """A change that does not touch the start leaves every energy as it was: each pair is a tie."""
-    options = ("outside={robot:{image_size:48}}", "deviations=[0.5,100.0]", "run_folder=probe")
+    options = (
+        "outside={robot:{image_size:48}}",
+        "deviations=[0.5,100.0]",
+        "run_folder=probe",
+        "name=energies",
+        "out=.",
+    )
     text = output_of("probe", f"run={energy_run}", *STARTS, *options, cwd=tmp_path)
     assert "AUROC 0.500" in text
     found = json.loads((tmp_path / "probe" / "result.json").read_text())
     assert found["perturbed"]["100"]["estimate"] == 1.0
     assert found["perturbed"]["0.5"]["count"] == 2  # episodes held out
+    published = json.loads((tmp_path / "energies.json").read_text())
+    assert published["outside"] == found["outside"]
+    assert published["command"].startswith("python scripts/probe.py")
+    assert b"<svg" in (tmp_path / "energies.svg").read_bytes()
     assert found["outside"]["energies_inside"] == found["outside"]["energies_outside"]
 
 

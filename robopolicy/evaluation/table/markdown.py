@@ -28,11 +28,11 @@ def _introduction(document: Json) -> Iterator[str]:
         f"comes from [{name}.json]({name}.json), which has the outcome of every episode."
     )
     yield (
-        "In each block every method has the same training budget, wall-clock minutes on one thread. The seconds that "
-        f"one optimiser step takes are measured first and the number of steps follows ({document['reserve']:.0%} of "
-        "the budget is left for validation, checkpoints and a busier machine), so all training seeds take the same "
-        "number of steps. The last averaged checkpoint is evaluated, on environment seeds that neither training nor "
-        "tuning saw."
+        "In each block every method has the same training budget, minutes of one core. The seconds that one optimiser "
+        f"step takes are measured first and the number of steps follows ({document['reserve']:.0%} of the budget is "
+        "left for validation and checkpoints), so all training seeds take the same number of steps; the training "
+        "time in the tables is the wall clock's, with whatever else the machine did. The last averaged checkpoint is "
+        "evaluated, on environment seeds that neither training nor tuning saw."
     )
     yield (
         "Success has its 95 % Wilson interval, pooled over training seeds and for each of them; the pooled interval "
@@ -61,7 +61,7 @@ def _rows(block: Json) -> str:
     rewarded = block["measure"] == "max_reward"
     header = ["method", "sampler", "success, all training seeds", "by training seed"]
     header += ["mean of the best reward"] if rewarded else []
-    header += ["evaluations per control step", "ms per control step", "parameters", "steps", "training (s)"]
+    header += ["evaluations per control step", "ms per control step", "parameters", "steps", "training, wall clock (s)"]
     return _table(header, [_cells(row, rewarded) for row in block["rows"]])
 
 

@@ -52,7 +52,7 @@ class Block:
     """One task.
 
     Attributes:
-        minutes: the training budget of every cell, wall-clock on one thread.
+        minutes: the training budget of every cell, of one core.
         episodes, first_seed: environment seeds of every evaluation.
         methods: which of the table's methods, in the order of the rows.
         task: the name of its YAML file; the block's own name where not given.
