@@ -18,9 +18,8 @@ def test_the_doctor_has_a_finding_for_everything(tmp_path: Path) -> None:
 
 def test_an_unknown_benchmark_lists_the_known_ones(tmp_path: Path) -> None:
     sentence = refusal_of("bench", "name=speed", cwd=tmp_path)
-    assert sentence.startswith(
-        "name=speed is no benchmark, there are: loading, recording, training, inference, rendering, loop"
-    )
+    known = "loading, recording, training, inference, experts, rendering, loop, samplers"
+    assert sentence.startswith(f"name=speed is no benchmark, there are: {known}")
     assert refusal_of("bench", cwd=tmp_path) == "bench.py needs name=..."
 
 
