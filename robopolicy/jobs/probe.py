@@ -96,10 +96,10 @@ def first_energies(config: DictConfig, task: Mapping[str, Any], policy: EnergyPo
 
 
 def _publish(path: Path, result: Mapping[str, Any], run: Run) -> None:
-    write_json(path.with_suffix(".json"), {"command": command_line("probe"), **result})
+    write_json(path.with_name(f"{path.name}.json"), {"command": command_line("probe"), **result})
     if "outside" in result:
         energies = (np.array(result["outside"][f"energies_{side}"]) for side in ("inside", "outside"))
-        write_bytes(path.with_suffix(".svg"), pictures.energy_histograms(*energies))
+        write_bytes(path.with_name(f"{path.name}.svg"), pictures.energy_histograms(*energies))
     run.say(f"wrote {path}.json")
 
 
