@@ -17,6 +17,9 @@ from robopolicy.jobs.calibration import ENOUGH, Calibrations
 from robopolicy.jobs.cells import CellFolder
 from robopolicy.jobs.processes import Command, Processes, StoppedError
 
+_DEMONSTRATIONS = "task.demonstrations."
+"""Overrides of a block's trainings that its collection must know too."""
+
 
 class NoSourceError(RobopolicyError):
     """A dataset can only be imported, and nobody said from where."""
@@ -111,12 +114,13 @@ class Sitting:
     def _data_command(self, block: str) -> Command | None:
         """None where the dataset is there and complete. Raises NoSourceError."""
         task, data = self._plan.task(block), self._plan.data(block)
-        config = load("collect", [f"task={task}"])
+        chosen = [f"task={task}", *(o for o in self._plan.blocks[block].train if o.startswith(_DEMONSTRATIONS))]
+        config = load("collect", chosen)
         there = len(Dataset.open(data).episodes) if (Path(data) / DATASET_FILE).is_file() else 0
         if there >= int(config.episodes) or (there and config.task.expert is None):
             return None
         if config.task.expert is not None:
-            return Command("collect", (f"task={task}", f"out={data}", f"workers={self._simulation_workers()}"))
+            return Command("collect", (*chosen, f"out={data}", f"workers={self._simulation_workers()}"))
         if self._options.source is None:
             what = f"{data} is not there and task '{task}' has no expert"
             raise NoSourceError(f"{what}: add source=<its demonstrations> or import them")

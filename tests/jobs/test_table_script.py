@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from script_runs import SCRIPTS, output_of, refusal_of, run_script
 
+from robopolicy.dataset.dataset import Dataset
+
 TABLE = """
 title: Small
 calibration_steps: 20
@@ -45,7 +47,9 @@ def write_table(folder: Path, data: Path, steps: int = 30) -> None:
 @pytest.mark.slow
 def test_several_sittings_fill_the_table(reach_data: Path, tmp_path: Path) -> None:
     write_table(tmp_path, reach_data)
+    before = Dataset.open(reach_data).fingerprint()
     first = output_of("table", *NAMED, "methods=[bc]", "only=[reach]", cwd=tmp_path)
+    assert Dataset.open(reach_data).fingerprint() == before  # six episodes are all that the block wants
     assert "2 cells, 2 of them left" in first
     assert "reach bc: " in first
     again = output_of("table", *NAMED, "methods=[bc]", cwd=tmp_path)
