@@ -66,13 +66,11 @@ class Step:
 
     Attributes:
         actions, velocity: [R, Tp, D] after it.
-        energy: [R] before it, at the look-ahead.
         push: [R] root mean square of eta dU/dp, how far the gradient alone moved a row (normalised units).
     """
 
     actions: Tensor
     velocity: Tensor
-    energy: Tensor
     push: Tensor
 
 
@@ -102,10 +100,10 @@ def advance(
     if rule.exponential:
         gain = gain * (energies / rule.temperature).clamp(max=rule.cap).exp()
     if not create_graph:
-        gain, energies = gain.detach(), energies.detach()
+        gain = gain.detach()
     push = gain[:, None, None] * mean_gradient
     moved = rule.momentum * velocity - push
-    return Step(actions + moved, moved, energies, push.detach().square().mean(dim=(1, 2)).sqrt())
+    return Step(actions + moved, moved, push.detach().square().mean(dim=(1, 2)).sqrt())
 
 
 def unit_rows(actions: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,34 +15,14 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from robopolicy.control.interpolation import parts_of
-from robopolicy.evaluation.colours import ACCENT, FAILURE, INK, LINE, MUTED, SUCCESS
+from robopolicy.evaluation.colours import ACCENT, FAILURE, MUTED, SUCCESS
+from robopolicy.evaluation.drawing import STYLE, WIDTH, svg
 from robopolicy.evaluation.episodes import EpisodeResult, Trace
 from robopolicy.rotation import ROTATION_KINDS
 from robopolicy.spec import ArraySpec, Part, RobotSpec
 
 MOST_DIMENSIONS = 16
 """A chunk picture shows at most this many action dimensions."""
-
-_WIDTH = 9.4
-_STYLE: Any = {
-    "font.size": 9.5,
-    "font.family": "DejaVu Sans",
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": "#b8c0c8",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "grid.color": LINE,
-    "grid.linewidth": 0.8,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-    "svg.hashsalt": "robopolicy",
-}
 
 
 def training_curve(records: Sequence[Mapping[str, float]]) -> bytes | None:
@@ -52,7 +31,7 @@ def training_curve(records: Sequence[Mapping[str, float]]) -> bytes | None:
     shown = [values for _, values in curves.values() if len(values)]
     if not shown:
         return None
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure(3.1)
         steps, losses = curves["loss"]
         if len(losses):
@@ -68,12 +47,12 @@ def training_curve(records: Sequence[Mapping[str, float]]) -> bytes | None:
             axes.set_yscale("log")
         axes.set(xlabel="gradient step", ylabel="loss (normalised actions)")
         axes.legend(loc="upper right")
-        return _svg(figure)
+        return svg(figure)
 
 
 def episode_strip(results: Sequence[EpisodeResult]) -> bytes:
     """One bar for each episode: its height is the steps taken, its colour the outcome."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure(2.4)
         places = np.arange(len(results))
         steps = [result.summary.steps for result in results]
@@ -89,7 +68,7 @@ def episode_strip(results: Sequence[EpisodeResult]) -> bytes:
         axes.grid(axis="x", visible=False)
         axes.set(xlabel="seed", ylabel="control steps")
         _outcome_legend(figure, hatched=True)
-        return _svg(figure)
+        return svg(figure)
 
 
 def reward_curves(results: Sequence[EpisodeResult], rate_hz: float) -> bytes | None:
@@ -97,8 +76,8 @@ def reward_curves(results: Sequence[EpisodeResult], rate_hz: float) -> bytes | N
     rewarded = [result for result in results if result.summary.rewards]
     if not rewarded:
         return None
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 2.9), layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         alpha = float(np.clip(12 / len(rewarded), 0.15, 0.8))
         for result in rewarded:
@@ -111,7 +90,7 @@ def reward_curves(results: Sequence[EpisodeResult], rate_hz: float) -> bytes | N
         right.axhline(float(np.mean(best)), color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         right.set(xlabel="episodes, sorted (dashes: mean)", ylabel="best reward")
         _outcome_legend(figure)
-        return _svg(figure)
+        return svg(figure)
 
 
 def info_names(results: Sequence[EpisodeResult]) -> list[str]:
@@ -129,8 +108,8 @@ def info_histograms(results: Sequence[EpisodeResult]) -> bytes | None:
     if not names:
         return None
     succeeded, failed = [r for r in results if r.success], [r for r in results if not r.success]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 2.4), layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
             edges = _edges(info_values(results, name))
             if succeeded:
@@ -139,7 +118,7 @@ def info_histograms(results: Sequence[EpisodeResult]) -> bytes | None:
                 axes.hist(info_values(failed, name), edges, histtype="step", color=FAILURE, linewidth=1.4)
             axes.set_xlabel(name)
             axes.set_ylabel("chunks")
-        return _svg(figure)
+        return svg(figure)
 
 
 def energy_histograms(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> bytes:
@@ -149,7 +128,7 @@ def energy_histograms(inside: NDArray[np.float64], outside: NDArray[np.float64])
     positive = bool((every > 0).all())
     low, high = float(every.min()), float(every.max())
     edges: list[float] = (np.geomspace if positive and low < high else np.linspace)(low, high + 1e-12, 41).tolist()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure(2.8)
         axes.hist(inside, edges, histtype="stepfilled", color=SUCCESS, alpha=0.6, label="inside the training region")
         axes.hist(outside, edges, histtype="step", color=FAILURE, linewidth=1.6, label="outside")
@@ -157,7 +136,7 @@ def energy_histograms(inside: NDArray[np.float64], outside: NDArray[np.float64])
         axes.set_xlabel("final energy of an episode's first chunk")
         axes.set_ylabel("starts")
         figure.legend(loc="outside upper right", ncols=2)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -177,8 +156,8 @@ def chunk_picture(trace: Trace, spec: RobotSpec) -> bytes:
     shown = min(len(names), MOST_DIMENSIONS)
     columns = 1 if shown < 3 else 2
     rows = -(-shown // columns)
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, 1.45 * rows + 0.5), layout="constrained")
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.45 * rows + 0.5), layout="constrained")
         grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
         panels = list(grid.T.ravel())
         for dimension, axes in enumerate(panels):
@@ -190,7 +169,7 @@ def chunk_picture(trace: Trace, spec: RobotSpec) -> bytes:
         for axes in [*grid[-1], panels[shown - 1]]:
             axes.set_xlabel("time (s)")
             axes.tick_params(labelbottom=True)
-        return _svg(figure)
+        return svg(figure)
 
 
 def action_names(spec: ArraySpec) -> list[str]:
@@ -236,7 +215,7 @@ def _smooth(values: Any) -> Any:
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots()
 
 
@@ -252,9 +231,3 @@ def _outcome_legend(figure: Figure, *, hatched: bool = False) -> None:
         else Line2D([], [], color=FAILURE, label="failure"),
     ]
     figure.legend(handles=handles, loc="outside upper right", ncols=2)
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()

@@ -13,6 +13,7 @@ import yaml
 from omegaconf import DictConfig
 
 from robopolicy.actors.policy import PolicyActor
+from robopolicy.benchmarks.networks import check_device
 from robopolicy.command import Run
 from robopolicy.configuration import build, plain
 from robopolicy.errors import ConfigError
@@ -55,8 +56,9 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     job = EpisodeJob(task["robot"], int(task["max_steps"]), task["step_limits"], policy.horizon.observation_steps)
     spec = robot_spec(task)
     check_fits(policy.spec, spec, who=f"the policy of {trained}", whom=f"task '{task['name']}'")
+    check_device(config.device)
     actor = PolicyActor(
-        policy.to(device := _device(config)), seed=int(config.noise_seed), batch_size=int(config.slots), device=device
+        policy.to(config.device), seed=int(config.noise_seed), batch_size=int(config.slots), device=config.device
     )
     if DEMONSTRATION in (kinds := kinds_of(seeds)):
         run.say(
@@ -88,14 +90,6 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         "cost": cost,
         "report": str(report),
     }
-
-
-def _device(config: DictConfig) -> torch.device:
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda was asked for, but this machine has no CUDA GPU that torch can use")
-    if config.device not in ("cpu", "cuda"):
-        raise ConfigError(f"device={config.device} is unknown, expected cpu or cuda")
-    return torch.device(config.device)
 
 
 def _settings(

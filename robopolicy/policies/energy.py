@@ -65,12 +65,7 @@ class EnergyPolicy(PolicyModule):
         self.rule, self.unroll, self.start = rule, unroll, start
         self.sampler = sampler
         self.log_step_size = nn.Parameter(torch.tensor(math.log(step_size)))
-        network = net(
-            action_size=spec.action.shape[0],
-            prediction=horizon.prediction,
-            tokens=self.encoder.tokens,
-            condition_size=self.encoder.size,
-        )
+        network = self.network_of(net)
         if not isinstance(network, EnergyTransformer):
             raise ConfigError(
                 f"policy=ebt needs an energy as its network, such as net=energy_small, not a {type(network).__name__}"

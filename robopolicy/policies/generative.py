@@ -69,12 +69,7 @@ class GenerativePolicy(PolicyModule):
         self.data_std = data_std
         self.sampler = sampler  # through the property, which checks it against the path
         self.guidance = guidance  # likewise
-        self.net = net(
-            action_size=spec.action.shape[0],
-            prediction=horizon.prediction,
-            tokens=self.encoder.tokens,
-            condition_size=self.encoder.size,
-        )
+        self.net = self.network_of(net)
         if isinstance(self.net, EnergyTransformer):
             raise ConfigError(
                 "a policy that denoises cannot use an EnergyTransformer, which belongs to policy=ebt: choose another "

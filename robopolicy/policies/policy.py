@@ -140,6 +140,15 @@ class PolicyModule(nn.Module, ABC):
             condition = torch.where(dropped[:, None, None], goal_free, condition)
         return Encoded(condition, goal_free)
 
+    def network_of(self, factory: Callable[..., nn.Module]) -> nn.Module:
+        """A network over chunks; `factory` is called with action_size, prediction, tokens and condition_size."""
+        return factory(
+            action_size=self.spec.action.shape[0],
+            prediction=self.horizon.prediction,
+            tokens=self.encoder.tokens,
+            condition_size=self.encoder.size,
+        )
+
     def networks(self) -> list[nn.Module]:
         """What `training.compile` compiles: everything with weights."""
         return [module for module in self.children() if any(True for _ in module.parameters())]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,29 +9,14 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robopolicy.evaluation.colours import ACCENT, INK, LINE, MUTED
+from robopolicy.evaluation import drawing
+from robopolicy.evaluation.colours import ACCENT, INK, MUTED
+from robopolicy.evaluation.drawing import STYLE, WIDTH
 
 Json = Mapping[str, Any]
 
-_WIDTH = 9.4
 _ROW, _AROUND = 0.30, 0.95
-_STYLE: Any = {
-    "font.size": 9.5,
-    "font.family": "DejaVu Sans",
-    "text.color": INK,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": "#b8c0c8",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.axisbelow": True,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "grid.color": LINE,
-    "xtick.color": MUTED,
-    "legend.frameon": False,
-    "svg.hashsalt": "robopolicy",
-}
+_STYLE: Any = {**STYLE, "axes.spines.left": False, "axes.grid": False, "axes.titlesize": 10}
 
 
 def picture(document: Json) -> Figure | None:
@@ -42,7 +26,7 @@ def picture(document: Json) -> Figure | None:
         return None
     heights = [len(block["rows"]) * _ROW + _AROUND for block in blocks]
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, sum(heights)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
         panels = figure.subplots(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
         for axes, block in zip(panels, blocks, strict=True):
             _panel(axes, block)
@@ -52,10 +36,7 @@ def picture(document: Json) -> Figure | None:
 
 def svg(figure: Figure) -> bytes:
     """The same bytes for the same figure."""
-    buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    return drawing.svg(figure, _STYLE)
 
 
 def _panel(axes: Axes, block: Json) -> None:
