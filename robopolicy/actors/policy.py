@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +18,36 @@ from robopolicy.control.robot import Observation
 from robopolicy.dataset.windows import window_rows
 from robopolicy.denoise.noise import RowNoise
 from robopolicy.denoise.sampler import Request
+from robopolicy.errors import ConfigError
 from robopolicy.policies.policy import Policy
 from robopolicy.spec import Nanoseconds
 
 
 @dataclass
 class _Episode:
+    """What the actor keeps of an episode; `answer` [Tp, D] (normalised) is the last one, given at `answered_ns`."""
+
     seed: int
     calls: int = 0
     next_call_ns: Nanoseconds | None = None
+    answer: Tensor | None = None
+    answered_ns: Nanoseconds = 0
+
+    def answer_at(self, now_ns: Nanoseconds, period_ns: Nanoseconds) -> Tensor | None:
+        """The last answer moved to now: what is past is dropped, the last action repeated. None when all is past."""
+        if self.answer is None:
+            return None
+        steps = round((now_ns - self.answered_ns) / period_ns)
+        if steps >= len(self.answer):
+            return None
+        return torch.cat([self.answer[steps:], self.answer[-1:].expand(steps, -1)])
 
 
 class PolicyActor:
     """Asks the policy for a chunk of Tp actions every Ta ticks and waits for the answer.
+
+    With each question comes the last answer of the row, moved to now (`Request.previous`), for samplers that start from
+    it. There is none in the first call of an episode, after `forget`, and when it is Tp ticks old.
 
     A row's noise is keyed by `seed`, the episode's environment seed and the number of the call, so an episode does not
     depend on the slots around it; `batch_size` pads every call to the same number of rows, so that rounding does not
@@ -37,8 +55,22 @@ class PolicyActor:
     `slowest_seconds` what the slowest call took.
     """
 
-    def __init__(self, policy: Policy, *, seed: int, batch_size: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        policy: Policy[Any],
+        *,
+        seed: int,
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        execution: int | None = None,
+    ) -> None:
+        """`execution` replaces the policy's Ta. Raises ConfigError unless it lies within 1 and Tp."""
         self._policy = policy
+        self.execution = policy.horizon.execution if execution is None else execution
+        if not 1 <= self.execution <= policy.horizon.prediction:
+            raise ConfigError(
+                f"execution={execution}, expected 1 to {policy.horizon.prediction}, the length of a chunk"
+            )
         self._seed = seed
         self._batch_size = batch_size
         self._device = device
@@ -51,6 +83,11 @@ class PolicyActor:
     def reset(self, slot: int, seed: int) -> None:
         """An episode with environment seed `seed` begins in `slot`."""
         self._episodes[slot] = _Episode(seed)
+
+    def forget(self, slot: int) -> None:
+        """The next call starts from nothing, and is due: somebody else acted, or the robot was stopped."""
+        episode = self._episodes[slot]
+        episode.answer, episode.next_call_ns = None, None
 
     def due(self, slot: int, now_ns: Nanoseconds) -> bool:
         """True every Ta ticks, beginning with the first."""
@@ -75,22 +112,36 @@ class PolicyActor:
         histories = [ask.history for ask in asks]
         encoded = self._policy.encode(self._stack(histories + histories[-1:] * padding))
         noise = RowNoise(self._seed, rows + rows[-1:] * padding, self._device)
-        sampled = self._policy.sample(encoded, Request(noise))
+        previous = [episode.answer_at(ask.now_ns, self._period_ns) for episode, ask in zip(episodes, asks, strict=True)]
+        sampled = self._policy.sample(encoded, self._request(noise, previous + previous[-1:] * padding))
         actions = self._policy.unnormalise(sampled.normalised).cpu().numpy()
         info = {"evaluations": sampled.evaluations.float(), **sampled.info}
-        period_ns = self._policy.spec.period_ns
         answers = {}
         for row, (slot, ask, episode) in enumerate(zip(slots, asks, episodes, strict=True)):
             values = {name: float(value[row]) for name, value in info.items()}
-            answers[slot] = chunk_from(actions[row], ask.now_ns, period_ns, "policy", values)
+            answers[slot] = chunk_from(actions[row], ask.now_ns, self._period_ns, "policy", values)
             episode.calls += 1
-            episode.next_call_ns = ask.now_ns + self._policy.horizon.execution * period_ns
+            episode.next_call_ns = ask.now_ns + self.execution * self._period_ns
+            episode.answer, episode.answered_ns = sampled.normalised[row], ask.now_ns
         self.calls += 1
         self.evaluations += int(sampled.evaluations[: len(slots)].sum())
         seconds = time.perf_counter() - began
         self.seconds += seconds
         self.slowest_seconds = max(self.slowest_seconds, seconds)
         return answers
+
+    @property
+    def _period_ns(self) -> Nanoseconds:
+        return self._policy.spec.period_ns
+
+    def _request(self, noise: RowNoise, previous: Sequence[Tensor | None]) -> Request:
+        """`previous` holds the last answer of every row, None where there is none."""
+        known = next((answer for answer in previous if answer is not None), None)
+        if known is None:
+            return Request(noise)
+        rows = [torch.zeros_like(known) if answer is None else answer for answer in previous]
+        warm = torch.tensor([answer is not None for answer in previous], device=known.device)
+        return Request(noise, previous=torch.stack(rows), warm=warm)
 
     def _stack(self, histories: Sequence[Sequence[Observation]]) -> dict[str, Tensor]:
         """{name: [B, To, ...]}; a history shorter than To is padded by its first observation, as in training."""

@@ -80,6 +80,9 @@ class _UnitNoise:
     def uniform(self, count: int) -> Tensor:
         raise NotImplementedError("samplers draw normal numbers only")
 
+    def branch(self, number: int) -> _UnitNoise:
+        raise NotImplementedError("these samplers draw from one stream")
+
 
 def _gap(path: NoisePath, sampler: str, steps: int, mean: float, std: float) -> dict[str, float]:
     found_mean, found_std, evaluations = gaussian_moments(path, sampler, steps, mean, std)

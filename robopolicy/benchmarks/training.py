@@ -17,7 +17,7 @@ from robopolicy.dataset.dataset import Dataset
 from robopolicy.dataset.importers.arrays import write_episode
 from robopolicy.dataset.statistics import dataset_statistics
 from robopolicy.dataset.windows import Windows
-from robopolicy.policies.factory import make_policy
+from robopolicy.policies.factory import make_untrained
 from robopolicy.policies.normaliser import SpecNormaliser
 from robopolicy.training import checkpoint
 from robopolicy.training.trainer import Trainer, TrainingSettings
@@ -68,7 +68,7 @@ def _steps_per_s(dataset: Dataset, net: str, run_folder: Path, settings: Trainin
         observation_steps=horizon["observation_steps"],
         horizon=horizon["prediction"],
     )
-    policy = make_policy(config, SPEC, SpecNormaliser.fit(SPEC, dataset_statistics(dataset.episodes)))
+    policy = make_untrained(config, SPEC, SpecNormaliser.fit(SPEC, dataset_statistics(dataset.episodes)))
     facts = {"fingerprint": dataset.fingerprint(), "versions": {}}
 
     def describe(step: int) -> checkpoint.Description:

@@ -15,12 +15,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from robopolicy.denoise.noise import Noise
+from robopolicy.denoise.sampler import Request, Sampled
 from robopolicy.errors import ConfigError
 
 
@@ -111,18 +112,43 @@ def unit_rows(actions: Tensor) -> Tensor:
     return actions / actions.square().mean(dim=(1, 2), keepdim=True).sqrt().clamp_min(1e-6)
 
 
-@dataclass(frozen=True)
-class Descended:
-    """Where descent ended: chunks [B, Tp, D], their energies [B] and the steps taken [B]."""
+class Landscape(Protocol):
+    """An energy bound to one encoded observation batch, and how to walk on it: what a `Denoiser` is to a policy that
+    denoises."""
 
-    actions: Tensor
-    energy: Tensor
-    steps: Tensor
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """B, Tp, D."""
+
+    @property
+    def rule(self) -> DescentRule: ...
+
+    @property
+    def step_size(self) -> Tensor:
+        """alpha, a scalar."""
+
+    @property
+    def cost(self) -> int:
+        """Evaluations of one network on one row that one energy costs."""
+
+    def energy(self, actions: Tensor, /, rows: Tensor) -> Tensor:
+        """See `Energy`."""
+
+
+@runtime_checkable
+class EnergySampler(Protocol):
+    """What walks downhill on a landscape; a policy tells it from other things with isinstance."""
+
+    @property
+    def max_steps(self) -> int:
+        """Gradient steps of a row at most."""
+
+    def __call__(self, landscape: Landscape, request: Request, /) -> Sampled: ...
 
 
 @dataclass(frozen=True)
 class Descent:
-    """Inference: from a start until a row's step is small, each row on its own.
+    """Inference: from pure noise until a row's step is small, each row on its own.
 
     Attributes:
         min_steps, max_steps: bounds of the steps of a row.
@@ -145,15 +171,21 @@ class Descent:
     def __str__(self) -> str:
         return f"descent, {self.min_steps} to {self.max_steps} steps, tolerance {self.tolerance:g}"
 
-    def __call__(self, energy: Energy, start: Tensor, step_size: Tensor, rule: DescentRule) -> Descended:
-        """Every row is computed until the last one stops, and kept from its own last step on: what a row becomes does
-        not depend, bit for bit, on when its neighbours stop. The final energies cost one more evaluation."""
+    def __call__(self, landscape: Landscape, request: Request) -> Sampled:
+        """`info` has the `steps` that each row took and the `energy` of its chunk."""
+        return self.descend(landscape, request.noise.normal(1, landscape.shape[1:])[0])
+
+    def descend(self, landscape: Landscape, start: Tensor) -> Sampled:
+        """From `start` [B, Tp, D]. Every row is computed until the last one stops, and kept from its own last step on:
+        what a row becomes does not depend, bit for bit, on when its neighbours stop. The final energies cost one more
+        evaluation."""
         everything = torch.arange(len(start), device=start.device)
         actions, velocity = start, torch.zeros_like(start)
         steps = torch.zeros_like(everything)
         moving = torch.ones_like(everything, dtype=torch.bool)
         for taken in range(1, self.max_steps + 1):
-            step = advance(partial(energy, rows=everything), actions, velocity, step_size, rule)
+            energy = partial(landscape.energy, rows=everything)
+            step = advance(energy, actions, velocity, landscape.step_size, landscape.rule)
             actions = torch.where(moving[:, None, None], step.actions, actions)
             velocity, steps = step.velocity, steps + moving
             if taken >= self.min_steps:
@@ -162,7 +194,9 @@ class Descent:
                 break
         actions = actions if self.clip is None else actions.clamp(-self.clip, self.clip)
         with torch.no_grad():
-            return Descended(actions, energy(actions, everything), steps)
+            energies = landscape.energy(actions, everything)
+        evaluations = (GRADIENT_STEP_COST * steps + 1) * landscape.cost
+        return Sampled(actions, evaluations, {"steps": steps.float(), "energy": energies})
 
 
 @dataclass(frozen=True)

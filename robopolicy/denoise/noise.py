@@ -14,6 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_BRANCH = 0x6272_616E
+"""Part of the key of every branch: a key that only has a number more could be another stream's own, and one that only
+has a zero more seeds the same stream."""
+
 
 class Noise(Protocol):
     """Random numbers for one call, a row for each sample of the batch."""
@@ -24,14 +28,30 @@ class Noise(Protocol):
     def uniform(self, count: int) -> Tensor:
         """[count, B] uniform in [0, 1), float32."""
 
+    def branch(self, number: int) -> Noise:
+        """Further streams of the same rows, independent of these and of those of other numbers.
+
+        What is drawn here changes nothing there, so several calls for one batch do not depend on each other's draws.
+        """
+
 
 class RowNoise:
     """One stream a row, keyed by (seed, row key, control step)."""
 
-    def __init__(self, seed: int, rows: Sequence[tuple[int, int]], device: torch.device | str = "cpu") -> None:
-        """`rows` holds (row key, control step) of each row of the batch, non-negative."""
-        self._generators = [generator_for(seed, *row) for row in rows]
+    def __init__(
+        self,
+        seed: int,
+        rows: Sequence[tuple[int, int]],
+        device: torch.device | str = "cpu",
+        branches: tuple[int, ...] = (),
+    ) -> None:
+        """`rows` holds (row key, control step) of each row of the batch, `branches` how to get here; non-negative."""
+        self._seed, self._rows, self._branches = seed, rows, branches
+        self._generators = [generator_for(seed, *row, *branches) for row in rows]
         self._device = device
+
+    def branch(self, number: int) -> RowNoise:
+        return RowNoise(self._seed, self._rows, self._device, (*self._branches, _BRANCH, number))
 
     def normal(self, count: int, shape: tuple[int, ...]) -> Tensor:
         rows = [torch.randn(count, *shape, generator=generator) for generator in self._generators]
@@ -54,9 +74,13 @@ class StepNoise:
         device: torch.device | str = "cpu",
     ) -> None:
         self._generator = generator_for(*key)
+        self._key = key
         self._total = total
         self._mine = slice(start, total if stop is None else stop)
         self._device = device
+
+    def branch(self, number: int) -> StepNoise:
+        return StepNoise((*self._key, _BRANCH, number), self._total, self._mine.start, self._mine.stop, self._device)
 
     def normal(self, count: int, shape: tuple[int, ...]) -> Tensor:
         drawn = torch.randn(count, self._total, *shape, generator=self._generator)

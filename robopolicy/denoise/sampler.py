@@ -45,10 +45,15 @@ class Request:
     Attributes:
         noise: streams of the batch's rows.
         levels: explicit, descending, in (0, 1]; None: the sampler's own.
+        previous: [B, Tp, D] normalised, what the last call answered, moved to now: index 0 is now's action. None: there
+            was no call, or nobody kept its answer.
+        warm: [B] bool, the rows whose `previous` is one; the others hold anything finite. None without `previous`.
     """
 
     noise: Noise
     levels: Sequence[float] | None = None
+    previous: Tensor | None = None
+    warm: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -90,18 +95,27 @@ class TableSampler:
         return f"{self._table.__name__}, {self.steps} steps, {_clip_name(self.clip)}"
 
     def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
-        path, (rows, *shape) = denoiser.path, denoiser.shape
-        levels = _levels(path, self.steps, request)
-        gains = _rows(self._table(path, levels))
+        path, (_, *shape) = denoiser.path, denoiser.shape
+        levels = checked_levels(path.levels(self.steps) if request.levels is None else request.levels)
         noise = request.noise.normal(len(levels) + 1, tuple(shape))
-        x = float(path.sigma(levels[0])) * noise[0]
-        previous = torch.zeros_like(x)
-        levels = levels.to(x.device)
-        for index, (x_gain, clean_gain, previous_gain, noise_gain) in enumerate(gains):
-            clean = _clipped(denoiser(x, levels[index]).clean, self.clip)
-            terms = ((x_gain, x), (clean_gain, clean), (previous_gain, previous), (noise_gain, noise[index + 1]))
-            x, previous = _combined(*terms), clean
-        return Sampled(x, torch.full((rows,), len(levels) * denoiser.cost, device=x.device))
+        start = float(path.sigma(levels[0])) * noise[0]
+        return follow(denoiser, start, levels, self._table(path, levels), noise[1:], self.clip)
+
+
+def follow(
+    denoiser: Denoiser, start: Tensor, levels: Tensor, table: Table, noise: Tensor, clip: float | None
+) -> Sampled:
+    """Runs the `table` of `levels` [n] from `start` [B, Tp, D], which is what x is at the first level.
+
+    `noise` [n, B, Tp, D] is what the rows of the table add.
+    """
+    x, previous = start, torch.zeros_like(start)
+    told = levels.to(x.device)
+    for index, (x_gain, clean_gain, previous_gain, noise_gain) in enumerate(_rows(table)):
+        clean = _clipped(denoiser(x, told[index]).clean, clip)
+        terms = ((x_gain, x), (clean_gain, clean), (previous_gain, previous), (noise_gain, noise[index]))
+        x, previous = _combined(*terms), clean
+    return Sampled(x, torch.full((len(x),), len(levels) * denoiser.cost, device=x.device))
 
 
 class HeunSampler:
@@ -121,7 +135,7 @@ class HeunSampler:
 
     def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
         path, (rows, *shape) = denoiser.path, denoiser.shape
-        levels = _levels(path, self.steps, request)
+        levels = checked_levels(path.levels(self.steps) if request.levels is None else request.levels)
         straight, corrections = _rows(euler(path, levels)), _rows(heun(path, levels))
         x = float(path.sigma(levels[0])) * request.noise.normal(1, tuple(shape))[0]
         levels = levels.to(x.device)
@@ -149,8 +163,9 @@ def make_sampler(name: str, steps: int, clip: float | None = 1.0) -> TableSample
     return TableSampler(_TABLES[name], steps, clip)
 
 
-def _levels(path: NoisePath, steps: int, request: Request) -> Tensor:
-    levels = path.levels(steps) if request.levels is None else torch.tensor(request.levels, dtype=torch.float32)
+def checked_levels(levels: Tensor | Sequence[float]) -> Tensor:
+    """[n] float32. Raises ValueError unless they descend and lie in (0, 1]."""
+    levels = torch.as_tensor(levels, dtype=torch.float32)
     if len(levels) == 0 or bool((levels.diff() >= 0).any()):
         raise ValueError(f"sampling levels must descend, found {levels.tolist()}")
     if levels[0] > 1 or levels[-1] <= 0:

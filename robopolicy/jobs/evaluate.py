@@ -27,9 +27,8 @@ from robopolicy.jobs.seeds import DEMONSTRATION, kinds_of
 from robopolicy.jobs.task import robot_spec
 from robopolicy.jobs.train import CONFIG_FILE
 from robopolicy.nets.protocols import LevelCache
-from robopolicy.policies.energy import EnergyPolicy
 from robopolicy.policies.generative import GenerativePolicy
-from robopolicy.policies.policy import PolicyModule
+from robopolicy.policies.policy import HasSampler, PolicyModule
 from robopolicy.spec import check_fits
 from robopolicy.training import checkpoint
 from robopolicy.training.metrics import read_metrics
@@ -58,8 +57,13 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     check_fits(policy.spec, spec, who=f"the policy of {trained}", whom=f"task '{task['name']}'")
     check_device(config.device)
     actor = PolicyActor(
-        policy.to(config.device), seed=int(config.noise_seed), batch_size=int(config.slots), device=config.device
+        policy.to(config.device),
+        seed=int(config.noise_seed),
+        batch_size=int(config.slots),
+        device=config.device,
+        execution=config.execution,
     )
+    chosen["actions between calls"] = str(actor.execution)
     if DEMONSTRATION in (kinds := kinds_of(seeds)):
         run.say(
             f"warning: demonstration seeds are among {seeds[0]} to {seeds[-1]}, so this says nothing about new ones"
@@ -143,7 +147,7 @@ def _references(config: DictConfig, task: str, seeds: Sequence[int]) -> list[Ref
 
 def _choose_sampler(policy: PolicyModule, config: DictConfig) -> str:
     """Puts the sampler that was asked for into the policy, and says which one is in force."""
-    if not isinstance(policy, GenerativePolicy | EnergyPolicy):
+    if not isinstance(policy, HasSampler):
         if config.sampler is not None:
             raise ConfigError(
                 f"the sampler '{build(config.sampler)}' was given, but a {type(policy).__name__} has none: leave out "

@@ -20,9 +20,9 @@ from robopolicy.dataset.windows import Windows, split
 from robopolicy.denoise.noise import generator_for
 from robopolicy.errors import ConfigError, DatasetError
 from robopolicy.files import write_text
-from robopolicy.policies.factory import make_policy
+from robopolicy.policies.factory import make_untrained
 from robopolicy.policies.normaliser import SpecNormaliser
-from robopolicy.policies.policy import PolicyModule
+from robopolicy.policies.policy import LearnedPolicy
 from robopolicy.training import checkpoint
 from robopolicy.training.trainer import Trainer, TrainingSettings
 
@@ -94,10 +94,10 @@ def windows_of(episodes: Any, config: DictConfig) -> Windows:
     )
 
 
-def _seeded_policy(config: DictConfig, spec: Any, normaliser: SpecNormaliser, seed: int) -> PolicyModule:
+def _seeded_policy(config: DictConfig, spec: Any, normaliser: SpecNormaliser, seed: int) -> LearnedPolicy:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(seed).initial_seed())
-        return make_policy(_policy_config(config), spec, normaliser)
+        return make_untrained(_policy_config(config), spec, normaliser)
 
 
 def _policy_config(config: DictConfig) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _goals(config: DictConfig) -> dict[str, Goal]:
     return goals_from(plain(config)["task"].get("goals"))
 
 
-def _describer(config: DictConfig, policy: PolicyModule, dataset: Dataset, settings: TrainingSettings) -> Any:
+def _describer(config: DictConfig, policy: LearnedPolicy, dataset: Dataset, settings: TrainingSettings) -> Any:
     facts = {
         "fingerprint": dataset.fingerprint(),
         "episodes": len(dataset.episodes),

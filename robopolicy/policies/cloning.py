@@ -12,7 +12,7 @@ from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.sampler import Request, Sampled
 from robopolicy.nets.vision import CameraFactory
 from robopolicy.policies.normaliser import SpecNormaliser
-from robopolicy.policies.policy import Encoded, GoalInput, Horizon, PolicyModule
+from robopolicy.policies.policy import Encoded, GoalInput, Horizon, LearnedPolicy
 from robopolicy.spec import RobotSpec
 
 HeadFactory = Callable[..., nn.Module]
@@ -21,7 +21,7 @@ HeadFactory = Callable[..., nn.Module]
 _LOG_STD_RANGE = (-5.0, 2.0)
 
 
-class _Cloning(PolicyModule):
+class _Cloning(LearnedPolicy):
     """A network from the encoded observation straight to `numbers` for each element of the chunk."""
 
     numbers: int

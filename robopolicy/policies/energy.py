@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from robopolicy.denoise.descent import GRADIENT_STEP_COST, Descent, DescentRule, Unroll
+from robopolicy.denoise.descent import DescentRule, EnergySampler, Landscape, Unroll
 from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.sampler import Request, Sampled
 from robopolicy.errors import ConfigError
 from robopolicy.nets.energy import EnergyTransformer
 from robopolicy.nets.vision import CameraFactory
 from robopolicy.policies.normaliser import SpecNormaliser
-from robopolicy.policies.policy import Encoded, GoalInput, Horizon, PolicyModule
+from robopolicy.policies.policy import Encoded, GoalInput, Horizon, LearnedPolicy
 from robopolicy.spec import RobotSpec
 
 EnergyFactory = Callable[..., nn.Module]
@@ -26,14 +26,14 @@ EnergyFactory = Callable[..., nn.Module]
 Start = Literal["mixture", "noise"]
 
 
-class EnergyPolicy(PolicyModule):
+class EnergyPolicy(LearnedPolicy):
     """See `robopolicy.policies.policy.Policy`.
 
     Args:
         net: makes the energy; its forward takes chunks [B, Tp, D] and condition [B, N, C] to [B].
         rule: how a step follows from energy and gradient, in training and inference.
         unroll: the training loop.
-        sampler: the descent that `sample` runs.
+        sampler: used by `sample`.
         step_size: alpha at the start of training; it is learned.
         start: where training descents begin. `noise`: pure noise, as published; noise says nothing of the chunk, so
             the best last step leads to the conditional mean, whatever the modes. `mixture`: (1 - t) a + t noise with
@@ -50,7 +50,7 @@ class EnergyPolicy(PolicyModule):
         net: EnergyFactory,
         rule: DescentRule,
         unroll: Unroll,
-        sampler: Descent,
+        sampler: EnergySampler,
         step_size: float = 1.0,
         start: Start = "mixture",
         normaliser: SpecNormaliser | None = None,
@@ -78,13 +78,13 @@ class EnergyPolicy(PolicyModule):
         return self.log_step_size.exp()
 
     @property
-    def sampler(self) -> Descent:
-        """What `sample` runs; may be replaced. Raises ConfigError for anything but a `Descent`."""
+    def sampler(self) -> EnergySampler:
+        """What `sample` runs; may be replaced. Raises ConfigError for anything that does not walk downhill."""
         return self._sampler
 
     @sampler.setter
-    def sampler(self, sampler: Descent) -> None:
-        if not isinstance(sampler, Descent):
+    def sampler(self, sampler: EnergySampler) -> None:
+        if not isinstance(sampler, EnergySampler):
             raise ConfigError(f"an energy policy acts by descent, it cannot use the sampler '{sampler}'")
         self._sampler = sampler
 
@@ -100,20 +100,34 @@ class EnergyPolicy(PolicyModule):
             t = noise.uniform(1)[0][:, None, None]
             start = (1.0 - t) * goal + t * start
         encoded = self.encode(observation, noise)
-        return self.unroll(partial(self._energy_of, encoded), start, goal, self.step_size, self.rule, noise)
+        landscape = self.landscape(encoded)
+        return self.unroll(landscape.energy, start, goal, self.step_size, self.rule, noise)
 
     def energy(self, encoded: Encoded, actions: Tensor) -> Tensor:
         """[B] of normalised chunks [B, Tp, D]."""
         energies: Tensor = self.net(actions, encoded.condition)
         return energies
 
-    def sample(self, encoded: Encoded, request: Request) -> Sampled:
-        """`info` has the `steps` that each row took and the `energy` of its chunk."""
-        shape = (self.horizon.prediction, self.spec.action.shape[0])
-        start = request.noise.normal(1, shape)[0]
-        result = self.sampler(partial(self._energy_of, encoded), start, self.step_size.detach(), self.rule)
-        evaluations = GRADIENT_STEP_COST * result.steps + 1
-        return Sampled(result.actions, evaluations, {"steps": result.steps.float(), "energy": result.energy})
+    def landscape(self, encoded: Encoded) -> Landscape:
+        """The energy bound to an encoded observation batch, for samplers and their wrappers."""
+        shape = (len(encoded), self.horizon.prediction, self.spec.action.shape[0])
+        return BoundEnergy(self.net, encoded.condition, shape, self.step_size.detach(), self.rule)
 
-    def _energy_of(self, encoded: Encoded, actions: Tensor, rows: Tensor) -> Tensor:
-        return self.energy(encoded.rows(rows), actions)
+    def sample(self, encoded: Encoded, request: Request) -> Sampled:
+        return self.sampler(self.landscape(encoded), request)
+
+
+@dataclass(frozen=True)
+class BoundEnergy:
+    """A `robopolicy.denoise.descent.Landscape`: a network with its condition [B, N, C]."""
+
+    net: nn.Module
+    condition: Tensor
+    shape: tuple[int, int, int]
+    step_size: Tensor
+    rule: DescentRule
+    cost: int = 1
+
+    def energy(self, actions: Tensor, rows: Tensor) -> Tensor:
+        energies: Tensor = self.net(actions, self.condition[rows])
+        return energies

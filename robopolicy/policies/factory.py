@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from robopolicy.configuration import build
 from robopolicy.errors import ConfigError
 from robopolicy.policies.normaliser import SpecNormaliser
-from robopolicy.policies.policy import GoalInput, Horizon, PolicyModule
+from robopolicy.policies.policy import GoalInput, Horizon, LearnedPolicy, PolicyModule
 from robopolicy.spec import RobotSpec
 
 _PACKAGES = ("robopolicy.policies", "robopolicy.nets", "robopolicy.denoise")
@@ -34,6 +34,14 @@ def make_policy(config: Mapping[str, Any], spec: RobotSpec, normaliser: SpecNorm
         raise ConfigError(f"the policy cannot be built with these options: {error}") from error
     if not isinstance(policy, PolicyModule):
         raise ConfigError(f"policy._target_ made a {type(policy).__name__}, which is no policy")
+    return policy
+
+
+def make_untrained(config: Mapping[str, Any], spec: RobotSpec, normaliser: SpecNormaliser | None) -> LearnedPolicy:
+    """The same for a policy that is to be trained; raises ConfigError for one that cannot be."""
+    policy = make_policy(config, spec, normaliser)
+    if not isinstance(policy, LearnedPolicy):
+        raise ConfigError(f"policy._target_ made a {type(policy).__name__}, which is not trained but made of others")
     return policy
 
 

@@ -24,14 +24,14 @@ from robopolicy.nets.energy import EnergyTransformer
 from robopolicy.nets.protocols import AuxiliaryLoss, LevelCache
 from robopolicy.nets.vision import CameraFactory
 from robopolicy.policies.normaliser import SpecNormaliser
-from robopolicy.policies.policy import Encoded, GoalInput, Horizon, PolicyModule
+from robopolicy.policies.policy import Encoded, GoalInput, Horizon, LearnedPolicy
 from robopolicy.spec import RobotSpec
 
 NetFactory = Callable[..., nn.Module]
 """Called with action_size, prediction, tokens and condition_size; see `robopolicy.nets`."""
 
 
-class GenerativePolicy(PolicyModule):
+class GenerativePolicy(LearnedPolicy):
     """See `robopolicy.policies.policy.Policy`.
 
     Args:

@@ -1,4 +1,4 @@
-"""The interface that every policy has, and the parts that all of them share.
+"""The interface that every policy has, and the parts that all trained ones share.
 
 Index 0 of every chunk is the action for the newest observation. Encoding happens once per control step, sampling as
 often as a wrapper likes. Normalisation lives inside.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -82,20 +82,23 @@ class Encoded:
         return Encoded(change(self.condition), None if self.goal_free is None else change(self.goal_free))
 
 
-class Policy(Protocol):
-    """What the trainer and the actors need."""
+Code = TypeVar("Code")
+"""What a policy makes of an observation batch: opaque to all but the policy itself."""
 
-    spec: RobotSpec
-    horizon: Horizon
 
-    def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor:
-        """Loss of each row, [B]. Observations {name: [B, To, ...]} and actions [B, Tp, D] in physical units."""
+class Policy(Protocol[Code]):
+    """What an actor needs."""
 
-    def encode(self, observation: Mapping[str, Tensor], noise: Noise | None = None) -> Encoded:
-        """{name: [B, To, ...]} in physical units, once per control step. `noise` is given in training only, for what
-        is random there (augmentation of images, dropped goals)."""
+    @property
+    def spec(self) -> RobotSpec: ...
 
-    def sample(self, encoded: Encoded, request: Request) -> Sampled:
+    @property
+    def horizon(self) -> Horizon: ...
+
+    def encode(self, observation: Mapping[str, Tensor]) -> Code:
+        """{name: [B, To, ...]} in physical units, once per control step."""
+
+    def sample(self, encoded: Code, request: Request) -> Sampled:
         """Chunks in normalised space, [B, Tp, D]."""
 
     def normalise(self, actions: Tensor) -> Tensor: ...
@@ -103,8 +106,34 @@ class Policy(Protocol):
     def unnormalise(self, actions: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class HasSampler(Protocol):
+    """A policy that draws its chunks with a sampler, which may be replaced by another of its kind (ConfigError)."""
+
+    sampler: Any
+
+
 class PolicyModule(nn.Module, ABC):
-    """A policy with weights: spec, horizon, normalisation and encoding, the front half of every network.
+    """A policy with weights, what a checkpoint holds. See `Policy` for what its methods do."""
+
+    spec: RobotSpec
+    horizon: Horizon
+
+    @abstractmethod
+    def encode(self, observation: Mapping[str, Tensor]) -> Any: ...
+
+    @abstractmethod
+    def sample(self, encoded: Any, request: Request) -> Sampled: ...
+
+    @abstractmethod
+    def normalise(self, actions: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def unnormalise(self, actions: Tensor) -> Tensor: ...
+
+
+class LearnedPolicy(PolicyModule):
+    """A policy that is trained: spec, horizon, normalisation and encoding, the front half of every network.
 
     `guidable` says whether a kind of policy can be guided by its goals; only then training drops some of them.
     """
@@ -128,7 +157,8 @@ class PolicyModule(nn.Module, ABC):
         self.encoder = _encoder(spec, horizon.observation_steps, camera, self.goals.names)
 
     def encode(self, observation: Mapping[str, Tensor], noise: Noise | None = None) -> Encoded:
-        """See `Policy.encode`. In evaluation mode `noise` changes nothing, so a validation loss is of plain images."""
+        """See `Policy.encode`. `noise` is given in training only, for what is random there (augmentation of images,
+        dropped goals). In evaluation mode it changes nothing, so a validation loss is of plain images."""
         chance = noise if self.training else None
         draws = None if chance is None else chance.uniform(self.encoder.draws)
         condition = self.encoder(self.normaliser.observe(observation), draws)
@@ -154,10 +184,8 @@ class PolicyModule(nn.Module, ABC):
         return [module for module in self.children() if any(True for _ in module.parameters())]
 
     @abstractmethod
-    def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor: ...
-
-    @abstractmethod
-    def sample(self, encoded: Encoded, request: Request) -> Sampled: ...
+    def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: Noise) -> Tensor:
+        """Loss of each row, [B]. Observations {name: [B, To, ...]} and actions [B, Tp, D] in physical units."""
 
     def normalise(self, actions: Tensor) -> Tensor:
         normalised: Tensor = self.normaliser.action(actions)

@@ -9,12 +9,12 @@ import shutil
 import torch
 
 from robopolicy.errors import ConfigError
-from robopolicy.policies.policy import PolicyModule
+from robopolicy.policies.policy import LearnedPolicy
 
 _COMPILERS = ("c++", "g++", "clang++")
 
 
-def compile_networks(policy: PolicyModule, device: torch.device) -> None:
+def compile_networks(policy: LearnedPolicy, device: torch.device) -> None:
     """Compiles every network of `policy` when it is first called. Raises ConfigError where nothing can compile it."""
     wanted = [name for name in (os.environ.get("CXX"), *_COMPILERS) if name]
     if not any(shutil.which(name) for name in wanted):

@@ -13,7 +13,7 @@ from robopolicy.dataset.windows import Windows
 from robopolicy.denoise.noise import RowNoise
 from robopolicy.denoise.sampler import Request
 from robopolicy.evaluation.pictures import action_names
-from robopolicy.policies.policy import PolicyModule
+from robopolicy.policies.policy import LearnedPolicy
 
 Array = NDArray[np.floating[Any]]
 
@@ -23,7 +23,7 @@ _MOST_DIMENSIONS = 8
 
 
 @torch.no_grad()
-def prediction_picture(policy: PolicyModule, windows: Windows, seed: int) -> Figure:
+def prediction_picture(policy: LearnedPolicy, windows: Windows, seed: int) -> Figure:
     """A grid: one column a window; the newest image of each camera, then a row for each action dimension with
     demonstrated and sampled chunks over time."""
     chosen = np.linspace(0, len(windows) - 1, _WINDOWS).astype(np.int64)

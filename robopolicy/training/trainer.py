@@ -24,7 +24,7 @@ from torch import Tensor
 from robopolicy.dataset.windows import WindowBatch, Windows
 from robopolicy.denoise.noise import StepNoise, generator_for
 from robopolicy.errors import ConfigError
-from robopolicy.policies.policy import PolicyModule
+from robopolicy.policies.policy import LearnedPolicy
 from robopolicy.training import checkpoint
 from robopolicy.training.average import Average
 from robopolicy.training.compilation import compile_networks
@@ -80,7 +80,7 @@ class Trainer:
 
     def __init__(
         self,
-        policy: PolicyModule,
+        policy: LearnedPolicy,
         windows: Windows,
         held_out: Windows | None,
         settings: TrainingSettings,
@@ -205,7 +205,7 @@ class Trainer:
             self._picture(policy)
         self.fabric.barrier()
 
-    def _picture(self, policy: PolicyModule) -> None:
+    def _picture(self, policy: LearnedPolicy) -> None:
         figure = prediction_picture(policy, self.held_out or self.windows, self.settings.seed)
         figure.savefig(self.run / "predictions.png", dpi=110)
         if self.metrics is not None:

@@ -14,8 +14,8 @@ from robopolicy.actors.policy import OneRobotActor, PolicyActor
 from robopolicy.control.filter import ActionFilter
 from robopolicy.control.loop import Ask, episode, run_episode
 from robopolicy.control.robot import Observation, Sample
-from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.sampler import Request, Sampled
+from robopolicy.errors import ConfigError
 from robopolicy.policies.policy import Encoded, Horizon
 
 SPEC = POINT_SPEC.select(["position"])
@@ -30,12 +30,14 @@ class Halving:
     def __init__(self, noise: float = 0.0) -> None:
         self.noise = noise
         self.shown: list[Tensor] = []
+        self.requests: list[Request] = []
 
-    def encode(self, observation: Mapping[str, Tensor], noise: Noise | None = None) -> Encoded:
+    def encode(self, observation: Mapping[str, Tensor]) -> Encoded:
         self.shown.append(observation["position"])
         return Encoded(observation["position"][:, -1:].float())
 
     def sample(self, encoded: Encoded, request: Request) -> Sampled:
+        self.requests.append(request)
         halves = 0.5 ** torch.arange(1, 5).view(1, 4, 1)
         chunk = encoded.condition * halves + self.noise * request.noise.normal(1, (4, 1))[0]
         return Sampled(chunk, torch.full((len(encoded),), 7))
@@ -45,9 +47,6 @@ class Halving:
 
     def unnormalise(self, actions: Tensor) -> Tensor:
         return actions
-
-    def loss(self, observation: Mapping[str, Tensor], actions: Tensor, noise: object) -> Tensor:
-        return actions.sum()
 
 
 def seen(*positions: float) -> list[Observation]:
@@ -110,3 +109,61 @@ def test_one_robot_runs_through_the_loop_and_every_episode_has_its_own_noise() -
         assert summary.success
         ends.append(robot.observe()["position"].value[0])
     assert ends[0] != pytest.approx(ends[1], abs=1e-12)
+
+
+def warm_starts(request: Request) -> list[list[float] | None]:
+    """The previous answer of each row, None where there is none."""
+    if request.previous is None or request.warm is None:
+        return [None] * request.noise.uniform(1).shape[1]
+    return [
+        row[:, 0].tolist() if warm else None for row, warm in zip(request.previous, request.warm.tolist(), strict=True)
+    ]
+
+
+def test_the_last_answer_comes_back_moved_to_now_with_its_last_action_repeated() -> None:
+    policy, period = Halving(), SPEC.period_ns
+    actor = PolicyActor(policy, seed=0, batch_size=1, execution=1)
+    actor.reset(0, seed=0)
+    for tick in (0, 1, 3):
+        actor.act({0: Ask(tick, tick * period, seen(1.0))})
+    chunk = [0.5, 0.25, 0.125, 0.0625]
+    assert [warm_starts(request) for request in policy.requests] == [
+        [None],
+        [chunk[1:] + chunk[-1:]],
+        [chunk[2:] + chunk[-1:] * 2],
+    ]
+
+
+def test_an_answer_that_is_all_past_or_was_forgotten_or_is_of_another_episode_does_not_come_back() -> None:
+    policy, period = Halving(), SPEC.period_ns
+    actor = PolicyActor(policy, seed=0, batch_size=1)
+
+    def ask(tick: int) -> list[float] | None:
+        actor.act({0: Ask(tick, tick * period, seen(1.0))})
+        return warm_starts(policy.requests[-1])[0]
+
+    actor.reset(0, seed=0)
+    assert [ask(0), ask(4)] == [None, None]
+    assert ask(7) is not None
+    actor.forget(0)
+    assert actor.due(0, 8 * period)
+    assert ask(8) is None
+    actor.reset(0, seed=1)
+    assert ask(9) is None
+
+
+def test_rows_without_an_answer_are_told_apart_from_those_with_one() -> None:
+    policy, period = Halving(), SPEC.period_ns
+    actor = PolicyActor(policy, seed=0, batch_size=3, execution=1)
+    for slot in range(2):
+        actor.reset(slot, seed=slot)
+    actor.act({0: Ask(0, 0, seen(1.0))})
+    actor.act({slot: Ask(1, period, seen(2.0)) for slot in range(2)})
+    kept, fresh, padding = warm_starts(policy.requests[-1])
+    assert (kept, fresh, padding) == ([0.25, 0.125, 0.0625, 0.0625], None, None)
+
+
+@pytest.mark.parametrize("execution", [0, 5])
+def test_more_actions_than_a_chunk_has_or_none_cannot_be_executed(execution: int) -> None:
+    with pytest.raises(ConfigError, match=f"execution={execution}, expected 1 to 4"):
+        PolicyActor(Halving(), seed=0, batch_size=1, execution=execution)

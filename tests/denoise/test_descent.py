@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -25,6 +26,23 @@ def quadratic(stiffness: float = 1.0) -> Callable[..., Tensor]:
         return 0.5 * stiffness * (actions - CENTRE).square().mean(dim=(1, 2))
 
     return energy
+
+
+@dataclass(frozen=True)
+class Bowl:
+    """The quadratic energy as a landscape."""
+
+    step_size: Tensor
+    rule: DescentRule
+    shape: tuple[int, int, int] = (4, 3, 2)
+    cost: int = 1
+
+    def energy(self, actions: Tensor, rows: Tensor | None = None) -> Tensor:
+        return quadratic()(actions, rows)
+
+
+def bowl(step_size: float, rule: DescentRule = PLAIN) -> Bowl:
+    return Bowl(torch.tensor(step_size), rule)
 
 
 def start(rows: int = 4, steps: int = 3, size: int = 2) -> Tensor:
@@ -93,11 +111,10 @@ def test_nesterov_is_the_linear_recursion_with_its_eigenvalues() -> None:
 
 
 def test_no_step_size_returns_the_start_and_the_unit_start() -> None:
-    none = torch.tensor(0.0)
     first = start()
-    assert torch.equal(Descent(clip=None)(quadratic(), first, none, PLAIN).actions, first)
+    assert torch.equal(Descent(clip=None).descend(bowl(0.0), first).normalised, first)
     unit = DescentRule(momentum=0.0, exponential=False, normalise=True)
-    torch.testing.assert_close(Descent(clip=None)(quadratic(), first, none, unit).actions, unit_rows(first))
+    torch.testing.assert_close(Descent(clip=None).descend(bowl(0.0, unit), first).normalised, unit_rows(first))
 
 
 def test_more_steps_never_raise_the_energy_below_twice_the_inverse_lipschitz_constant() -> None:
@@ -109,33 +126,33 @@ def test_more_steps_never_raise_the_energy_below_twice_the_inverse_lipschitz_con
 def test_rows_do_not_mix(normalise: bool) -> None:
     rule = DescentRule(normalise=normalise)
     first, descent = start(8), Descent(max_steps=6)
-    whole = descent(quadratic(), first, torch.tensor(0.3), rule)
+    whole = descent.descend(bowl(0.3, rule), first)
     order = torch.tensor([3, 1, 7, 0, 2, 6, 5, 4])
-    permuted = descent(quadratic(), first[order], torch.tensor(0.3), rule)
-    alone = descent(quadratic(), first[2:3], torch.tensor(0.3), rule)
-    torch.testing.assert_close(permuted.actions, whole.actions[order], rtol=0, atol=0)
-    torch.testing.assert_close(alone.actions, whole.actions[2:3], rtol=0, atol=0)
-    assert permuted.steps.tolist() == whole.steps[order].tolist()
+    permuted = descent.descend(bowl(0.3, rule), first[order])
+    alone = descent.descend(bowl(0.3, rule), first[2:3])
+    torch.testing.assert_close(permuted.normalised, whole.normalised[order], rtol=0, atol=0)
+    torch.testing.assert_close(alone.normalised, whole.normalised[2:3], rtol=0, atol=0)
+    assert permuted.info["steps"].tolist() == whole.info["steps"][order].tolist()
 
 
 def test_each_row_stops_when_its_own_step_is_small() -> None:
     first = torch.full((3, 2, 1), CENTRE)
     first[1] += 0.1
     first[2] += 10.0
-    result = Descent(min_steps=2, max_steps=20, tolerance=0.01, clip=None)(quadratic(), first, torch.tensor(0.5), PLAIN)
-    assert result.steps.tolist() == [2, 4, 10]  # steps of 0.1 / 2^n and 10 / 2^n fall to 0.01 or below
-    torch.testing.assert_close(result.energy, quadratic()(result.actions))
-    none = Descent(min_steps=2, max_steps=20, tolerance=0.0)(quadratic(), first, torch.tensor(0.5), PLAIN)
-    assert none.steps.tolist() == [2, 20, 20]
+    result = Descent(min_steps=2, max_steps=20, tolerance=0.01, clip=None).descend(bowl(0.5), first)
+    assert result.info["steps"].tolist() == [2, 4, 10]  # steps of 0.1 / 2^n and 10 / 2^n fall to 0.01 or below
+    torch.testing.assert_close(result.info["energy"], quadratic()(result.normalised))
+    none = Descent(min_steps=2, max_steps=20, tolerance=0.0).descend(bowl(0.5), first)
+    assert none.info["steps"].tolist() == [2, 20, 20]
 
 
 def test_rows_that_stopped_stay_where_they_are() -> None:
     """A row beside others that go on ends, bit for bit, where it ends alone."""
     first = torch.tensor([CENTRE + 0.001, CENTRE + 10.0]).view(2, 1, 1)
     descent, rule = Descent(min_steps=2, max_steps=9, clip=None), DescentRule(momentum=0.5)
-    together = descent(quadratic(), first, torch.tensor(0.3), rule)
-    assert together.steps[0] == 2 < together.steps[1]
-    assert torch.equal(together.actions[:1], descent(quadratic(), first[:1], torch.tensor(0.3), rule).actions)
+    together = descent.descend(bowl(0.3, rule), first)
+    assert together.info["steps"][0] == 2 < together.info["steps"][1]
+    assert torch.equal(together.normalised[:1], descent.descend(bowl(0.3, rule), first[:1]).normalised)
 
 
 def test_noise_is_added_to_the_normalised_chunk() -> None:

@@ -33,3 +33,25 @@ def test_rows_are_standard_normal() -> None:
     drawn = RowNoise(0, [(row, 0) for row in range(64)]).normal(64, (16,))
     assert abs(float(drawn.mean())) < 4 / 256
     assert abs(float(drawn.std()) - 1) < 0.01
+
+
+def test_a_branch_is_another_stream_that_changes_nothing_here() -> None:
+    undisturbed, noise = RowNoise(3, [(1, 0), (2, 5)]), RowNoise(3, [(1, 0), (2, 5)])
+    first = noise.branch(0).normal(4, (2,))
+    again, other = noise.branch(0).normal(4, (2,)), noise.branch(1).normal(4, (2,))
+    base = noise.normal(4, (2,))
+    assert torch.equal(base, undisturbed.normal(4, (2,)))
+    assert torch.equal(first, again)
+    assert (
+        len({float(values[0, 0, 0]) for values in (base, first, other, noise.branch(0).branch(0).normal(4, (2,)))}) == 4
+    )
+
+
+def test_a_branch_of_a_row_does_not_depend_on_the_other_rows() -> None:
+    both, alone = RowNoise(3, [(1, 0), (2, 5)]).branch(2), RowNoise(3, [(2, 5)]).branch(2)
+    assert torch.equal(both.normal(2, (3,))[:, 1:], alone.normal(2, (3,)))
+
+
+def test_a_branch_of_a_training_step_keeps_its_share_of_the_batch() -> None:
+    whole, share = StepNoise((7, 1), 4).branch(1), StepNoise((7, 1), 4, 2, 4).branch(1)
+    assert torch.equal(whole.uniform(3)[:, 2:], share.uniform(3))

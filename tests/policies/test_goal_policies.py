@@ -21,7 +21,7 @@ from robopolicy.nets.mlp import ResidualMlp
 from robopolicy.nets.vision import ResNetCamera
 from robopolicy.policies.factory import make_policy
 from robopolicy.policies.generative import GenerativePolicy
-from robopolicy.policies.policy import Encoded, GoalInput, Horizon, PolicyModule
+from robopolicy.policies.policy import Encoded, GoalInput, Horizon, LearnedPolicy
 from robopolicy.spec import ArraySpec, RobotSpec
 
 SPEC = RobotSpec("toy", {"state": ArraySpec((1,)), "goal_state": ArraySpec((1,))}, ArraySpec((1,)), 10.0)
@@ -183,7 +183,7 @@ def test_goals_from_cameras_are_read_by_their_own_network() -> None:
     torch.testing.assert_close(changed[:, 2], condition[:, 2].flip(0))
 
 
-def make_unguided(name: str, dropout: float = 0.1) -> PolicyModule:
+def make_unguided(name: str, dropout: float = 0.1) -> LearnedPolicy:
     config = {"policy": small_policy(name, "sampler.clip=null"), "horizon": vars(HORIZON)}
     torch.manual_seed(0)
     return make_policy({**config, "goals": {"names": ["goal_state"], "dropout": dropout}}, SPEC)

@@ -21,7 +21,7 @@ from robopolicy.denoise.sampler import Request, make_sampler
 from robopolicy.errors import CheckpointError, ConfigError
 from robopolicy.policies.factory import make_policy
 from robopolicy.policies.normaliser import SpecNormaliser
-from robopolicy.policies.policy import PolicyModule
+from robopolicy.policies.policy import LearnedPolicy
 from robopolicy.spec import ArraySpec, RobotSpec
 from robopolicy.training import checkpoint
 from robopolicy.training.trainer import Trainer, TrainingSettings
@@ -68,7 +68,7 @@ def _dataset(path: Path) -> Dataset:
     return dataset
 
 
-def _policy(dataset: Dataset | None = None) -> PolicyModule:
+def _policy(dataset: Dataset | None = None) -> LearnedPolicy:
     torch.manual_seed(0)
     normaliser = None if dataset is None else SpecNormaliser.fit(SPEC, dataset_statistics(dataset.episodes))
     return make_policy(CONFIG, SPEC, normaliser)
@@ -142,7 +142,7 @@ def test_a_share_of_a_batch_is_augmented_as_in_the_whole() -> None:
     torch.testing.assert_close(policy.loss(half, actions[2:], StepNoise((1,), 4, 2, 4)), whole[2:])
 
 
-def _policy_of(name: str) -> PolicyModule:
+def _policy_of(name: str) -> LearnedPolicy:
     torch.manual_seed(0)
     return make_policy({**CONFIG, "policy": {**small_policy(name), "camera": CAMERA}}, SPEC)
 

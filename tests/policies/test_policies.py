@@ -15,7 +15,7 @@ from robopolicy.errors import ConfigError
 from robopolicy.nets.mlp import RegressionMlp, ResidualMlp
 from robopolicy.policies.cloning import GaussianCloning, MeanSquaredCloning
 from robopolicy.policies.generative import GenerativePolicy
-from robopolicy.policies.policy import Encoded, Horizon, PolicyModule
+from robopolicy.policies.policy import Encoded, Horizon, LearnedPolicy
 from robopolicy.spec import ArraySpec, RobotSpec
 
 SPEC = RobotSpec("toy", {"state": ArraySpec((1,))}, ArraySpec((1,)), 10.0)
@@ -29,7 +29,7 @@ def _diffusion(target: str = "eps") -> GenerativePolicy:
     return GenerativePolicy(SPEC, HORIZON, net, path, make_sampler("ddpm", 50), target)  # type: ignore[arg-type]
 
 
-def _policies() -> list[PolicyModule]:
+def _policies() -> list[LearnedPolicy]:
     torch.manual_seed(0)
     return [
         _diffusion(),
@@ -47,7 +47,7 @@ def _batch(rows: int) -> tuple[dict[str, Tensor], Tensor]:
     return {"state": state}, side.expand(rows, 4, 1).clone()
 
 
-def _train(policy: PolicyModule, steps: int) -> PolicyModule:
+def _train(policy: LearnedPolicy, steps: int) -> LearnedPolicy:
     optimiser = torch.optim.Adam(policy.parameters(), lr=2e-3)
     for step in range(steps):
         loss = policy.loss(*_batch(256 + step % 7), StepNoise((step,), 256 + step % 7)).mean()
@@ -58,7 +58,7 @@ def _train(policy: PolicyModule, steps: int) -> PolicyModule:
 
 
 @torch.no_grad()
-def _sample(policy: PolicyModule, rows: int) -> Tensor:
+def _sample(policy: LearnedPolicy, rows: int) -> Tensor:
     observation, _ = _batch(rows)
     noise = RowNoise(0, [(row, 0) for row in range(rows)])
     return policy.unnormalise(policy.sample(policy.encode(observation), Request(noise)).normalised)

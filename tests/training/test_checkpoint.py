@@ -15,7 +15,7 @@ from robopolicy.denoise.noise import RowNoise
 from robopolicy.denoise.sampler import Request
 from robopolicy.errors import CheckpointError
 from robopolicy.policies.factory import make_policy
-from robopolicy.policies.policy import PolicyModule
+from robopolicy.policies.policy import LearnedPolicy
 from robopolicy.training import checkpoint
 
 CONFIG = {
@@ -27,7 +27,7 @@ CONFIG = {
 }
 
 
-def _save(run: Path, step: int = 5) -> tuple[PolicyModule, Path]:
+def _save(run: Path, step: int = 5) -> tuple[LearnedPolicy, Path]:
     policy = make_policy(CONFIG, SPEC)
     policy.normaliser.action.offset.fill_(3.0)
     description = checkpoint.Description(CONFIG, SPEC, "point", {"fingerprint": "f"}, 1, step, {"torch": "2"}, "c")
@@ -59,7 +59,7 @@ def test_a_policy_that_comes_back_gives_the_same_chunks(tmp_path: Path, name: st
     assert torch.equal(_chunks(loaded), _chunks(policy))
 
 
-def _chunks(policy: PolicyModule) -> torch.Tensor:
+def _chunks(policy: LearnedPolicy) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     observation = {"position": torch.randn(3, 1, 2, generator=generator), "goal": torch.zeros(3, 1, 1)}
     with torch.no_grad():

@@ -9,14 +9,14 @@ from synthetic import SPEC
 from robopolicy.denoise.noise import StepNoise
 from robopolicy.errors import ConfigError
 from robopolicy.policies.factory import make_policy
-from robopolicy.policies.policy import PolicyModule
+from robopolicy.policies.policy import LearnedPolicy
 from robopolicy.training.average import Average
 from robopolicy.training.compilation import compile_networks
 
 CPU = torch.device("cpu")
 
 
-def _policy() -> PolicyModule:
+def _policy() -> LearnedPolicy:
     head = {"_target_": "robopolicy.nets.mlp.RegressionMlp", "_partial_": True, "width": 8, "blocks": 1}
     config = {
         "horizon": {"observation_steps": 1, "prediction": 2, "execution": 1},
