@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from robopolicy.denoise.paths import NoisePath
 from robopolicy.denoise.prediction import Prediction
 from robopolicy.denoise.tables import Correction, Table, TableFunction, ddim, ddpm, dpmpp, euler, heun
 from robopolicy.errors import ConfigError
+from robopolicy.spec import ArraySpec
 
 
 class Denoiser(Protocol):
@@ -75,6 +76,17 @@ class Sampler(Protocol):
         """Levels that it asks at when a request names none."""
 
     def __call__(self, denoiser: Denoiser, request: Request, /) -> Sampled: ...
+
+
+SamplerKind = TypeVar("SamplerKind", covariant=True)
+
+
+@runtime_checkable
+class ActionAware(Protocol[SamplerKind]):
+    """A sampler that treats some parts of the action in a way of their own, and finds them by name."""
+
+    def for_actions(self, spec: ArraySpec) -> SamplerKind:
+        """The sampler for this action; a policy asks for it when it is given the sampler. Raises ConfigError."""
 
 
 class TableSampler:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robopolicy.denoise.descent import DescentRule, EnergySampler, Landscape, Unroll
 from robopolicy.denoise.noise import Noise
-from robopolicy.denoise.sampler import Request, Sampled
+from robopolicy.denoise.sampler import ActionAware, Request, Sampled
 from robopolicy.errors import ConfigError
 from robopolicy.nets.energy import EnergyTransformer
 from robopolicy.nets.vision import CameraFactory
@@ -86,7 +86,7 @@ class EnergyPolicy(LearnedPolicy):
     def sampler(self, sampler: EnergySampler) -> None:
         if not isinstance(sampler, EnergySampler):
             raise ConfigError(f"an energy policy acts by descent, it cannot use the sampler '{sampler}'")
-        self._sampler = sampler
+        self._sampler = sampler.for_actions(self.spec.action) if isinstance(sampler, ActionAware) else sampler
 
     def networks(self) -> list[nn.Module]:
         """Compiled code has no second derivative, so the energy network stays as it is."""

@@ -18,7 +18,7 @@ from robopolicy.denoise.guidance import guide
 from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.paths import NoisePath
 from robopolicy.denoise.prediction import Prediction, Target, input_gain, training_target
-from robopolicy.denoise.sampler import Denoiser, Request, Sampled, Sampler
+from robopolicy.denoise.sampler import ActionAware, Denoiser, Request, Sampled, Sampler
 from robopolicy.errors import ConfigError
 from robopolicy.nets.energy import EnergyTransformer
 from robopolicy.nets.protocols import AuxiliaryLoss, LevelCache
@@ -90,7 +90,7 @@ class GenerativePolicy(LearnedPolicy):
                 "another, such as sampler=ddim"
             )
         self.path.levels(sampler.steps)
-        self._sampler = sampler
+        self._sampler = sampler.for_actions(self.spec.action) if isinstance(sampler, ActionAware) else sampler
 
     @property
     def guidance(self) -> float:
