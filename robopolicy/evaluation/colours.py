@@ -10,3 +10,6 @@ LINE = "#dfe4e8"
 ACCENT = "#2b62a3"
 SUCCESS = "#2f8a63"
 FAILURE = "#c4543f"
+
+SERIES = (ACCENT, FAILURE, SUCCESS, "#8a5aa8", "#c48a1a", "#3f9bb5", "#7a4a2b", "#5f6b7a")
+"""Of curves in one panel, told apart by their markers too."""

@@ -33,7 +33,8 @@ def table(config: DictConfig, run: Run) -> Mapping[str, Any]:
     Raises TableError at the end when a cell failed.
     """
     path = Path(config.file) if config.file is not None else CONFIG_FOLDER / "table" / f"{config.name}.yaml"
-    plan, runs = read_plan(path), Path(config.runs) / config.name
+    plan = read_plan(path)
+    runs = Path(config.runs) / (plan.cells_of or config.name)
     chosen = _chosen(plan, plain(config))
     options = _options(config)
     busy = f"{runs} is being worked on: another sitting, or a cell that one had started, has not ended yet"

@@ -35,6 +35,7 @@ def document(name: str, plan: Plan, facts: Facts) -> dict[str, Any]:
         "title": plan.title,
         "reserve": plan.reserve,
         "machines": sorted({cell.machine for cell in facts.values()}),
+        "series": plan.series,
         "blocks": [_block(plan, block, facts) for block in plan.blocks],
         "claims": _claims(plan, facts),
         "larger": [_larger(row) for row in plan.larger],
@@ -64,7 +65,7 @@ def _block(plan: Plan, name: str, facts: Facts) -> dict[str, Any]:
         "measure": block.measure,
         "datasets": datasets,
         "rows": rows,
-        "differences": _differences(plan, name, facts),
+        "differences": [] if plan.series else _differences(plan, name, facts),
     }
 
 

@@ -42,8 +42,12 @@ def _introduction(document: Json) -> Iterator[str]:
     )
     if document["machines"]:
         yield f"Measured on: {'; '.join(document['machines'])}."
-    yield f"![success of every method with its 95 % interval]({name}.svg)"
-    yield "Dot and bar: all training seeds with the 95 % interval. Hollow dots: each training seed."
+    if document["series"]:
+        yield f"![success against evaluations per control step]({name}.svg)"
+        yield "Each point is one row of the tables, all training seeds, with its 95 % interval."
+    else:
+        yield f"![success of every method with its 95 % interval]({name}.svg)"
+        yield "Dot and bar: all training seeds with the 95 % interval. Hollow dots: each training seed."
 
 
 def _conditions(block: Json) -> str:

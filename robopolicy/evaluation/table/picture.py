@@ -1,4 +1,5 @@
-"""The table at a glance: success, or the best reward, with its interval for every row, one panel a task."""
+"""The table at a glance, one panel a task: success, or the best reward, with its interval for every row, or as curves
+over what a control step costs where the table names some."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from robopolicy.evaluation import drawing
 from robopolicy.evaluation.colours import ACCENT, INK, MUTED
 from robopolicy.evaluation.drawing import STYLE, WIDTH
+from robopolicy.evaluation.table.curves import curves
 
 Json = Mapping[str, Any]
 
@@ -24,6 +26,8 @@ def picture(document: Json) -> Figure | None:
     blocks = [block for block in document["blocks"] if any(row["measured_seeds"] for row in block["rows"])]
     if not blocks:
         return None
+    if document["series"]:
+        return curves(blocks, document["series"])
     heights = [len(block["rows"]) * _ROW + _AROUND for block in blocks]
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")

@@ -114,6 +114,10 @@ class Plan:
         reserve: share of the budget that is left for validation and for a machine busier than at calibration.
         calibration_steps: optimiser steps of the run that measures the seconds a step takes.
         single_episodes: episodes of the evaluation that measures milliseconds, one robot at a time.
+        cells_of: another table, whose trained cells this one evaluates in its own ways; None: it has its own.
+        series: rows ("method/variant") by the name of a curve. With curves the table is about what an evaluation buys:
+            success is drawn against evaluations per control step, and rows are not compared with each other but for
+            the claims.
     """
 
     title: str
@@ -124,6 +128,8 @@ class Plan:
     reserve: float = 0.05
     calibration_steps: int = 200
     single_episodes: int = 3
+    cells_of: str | None = None
+    series: dict[str, list[str]] = field(default_factory=dict)
 
     def cells(self) -> Iterator[Cell]:
         """Block by block, and in each the first training seed of every method before the second."""
@@ -195,6 +201,10 @@ def _problems(plan: Plan) -> Iterator[str]:
             yield f"blocks.{name} has minutes {block.minutes} and episodes {block.episodes}, expected more than none"
     for claim in plan.claims:
         yield from _claim_problems(plan, claim)
+    everywhere = {row for block in plan.blocks.values() for row in _rows(plan, block)}
+    for name, rows in plan.series.items():
+        if unknown := sorted(set(rows) - everywhere):
+            yield f"series.{name} has {unknown}, which are rows of no block"
     for larger in plan.larger:
         if larger.block not in plan.blocks:
             yield f"larger has the block '{larger.block}', there are {sorted(plan.blocks)}"

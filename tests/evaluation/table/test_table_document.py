@@ -170,3 +170,26 @@ def test_the_picture_has_a_panel_for_each_measured_block(plan: Plan) -> None:
     assert two is not None
     assert len(two.axes) == 2
     assert svg(two).startswith(b"<?xml")
+
+
+def test_a_table_with_series_draws_curves_over_the_cost_and_compares_nothing_but_its_claims(tmp_path: Path) -> None:
+    text = TABLE + "series: {diffusion: [diffusion/ddim 10, diffusion/ddpm 100], cloning: [bc/one pass]}\n"
+    plan = small_plan(tmp_path, text)
+    cell = Cell("reach", "diffusion", 0)
+    made = document("small", plan, {cell: cell_facts(plan, cell, [0.4, 0.8])})
+    assert made["blocks"][0]["differences"] == []
+    assert made["claims"][0]["training_seeds"] == [0]
+    figure = picture(made)
+    assert figure is not None
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    (line,) = axes.get_lines()  # nothing was measured of the other curve
+    assert line.get_label() == "diffusion"
+    reach = made["blocks"][0]["rows"]
+    assert sorted(line.get_ydata()) == sorted(100 * row["success"]["estimate"] for row in reach[:2])
+    assert "against evaluations per control step" in markdown(made)
+
+
+def test_a_curve_of_a_row_that_is_nowhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"series.flow has \['flow/euler'\], which are rows of no block"):
+        small_plan(tmp_path, TABLE + "series: {flow: [flow/euler]}\n")
