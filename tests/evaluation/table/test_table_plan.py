@@ -61,6 +61,7 @@ def test_the_budget_less_its_reserve_pays_for_the_steps(tmp_path: Path) -> None:
             r"block 'push' has no row 'bc/two', only \['diffusion/ddim 10'",
         ),
         ("ddpm 100:", "DDIM-10:", r"methods\.diffusion\.variants has the names \['ddim 10', 'DDIM-10'\]"),
+        ("  bc: {train", "  'b,c': {train", r"methods has the name 'b,c', expected letters, digits"),
         ("{block: push, what", "{block: pull, what", r"larger has the block 'pull', there are \['push', 'reach'\]"),
         ("title:", "title: [", r"small\.yaml: while parsing"),
     ],
