@@ -191,7 +191,7 @@ def _neighbours(path: Path) -> str:
 def _problems(plan: Plan) -> Iterator[str]:
     for name, method in plan.methods.items():
         if not re.fullmatch(r"[\w -]+", name):
-            yield f"methods has the name '{name}', expected letters, digits, spaces, - and _: folders are named after it"
+            yield f"methods has the name '{name}', expected letters, digits, spaces, - and _"
         slugs = [slug(variant) for variant in method.variants]
         if not slugs or not all(slugs) or len(set(slugs)) < len(slugs):
             yield f"methods.{name}.variants has the names {list(method.variants)}, expected some that differ"
