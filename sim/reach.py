@@ -9,6 +9,7 @@ steps a second.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ CONTACT_RADIUS_M = 0.095
 """Radius of the obstacle plus that of the effector."""
 GOAL_STREAM = "goal_effector_position"
 _WORKSPACE_M = 0.3
+_BLUNDER_STREAM = 1
+"""Part of the key of the draws that decide about blunders, so that the path of an episode without one is the same."""
 _MODEL_FILE = Path(__file__).parent / "assets" / "reach.xml"
 
 
@@ -145,10 +148,15 @@ class ReachExpert:
     Args:
         simulation: whose rate it answers at, and whose goal it goes to.
         seed: decides every episode's path; episode i after construction has its own stream.
+        blunder_chance: share of episodes that go wrong: half of them pass the obstacle too closely and touch it, the
+            others stop beside the goal. One in a hundred gets there all the same.
     """
 
-    def __init__(self, simulation: ReachSimulation, seed: int) -> None:
+    def __init__(self, simulation: ReachSimulation, seed: int, blunder_chance: float = 0.0) -> None:
+        if not 0.0 <= blunder_chance <= 1.0:
+            raise ConfigError(f"task.expert.blunder_chance is {blunder_chance:g}, expected 0 to 1")
         self._simulation = simulation
+        self._blunder_chance = blunder_chance
         self._period_ns = simulation.spec.period_ns
         self._seed = seed
         self._episode = -1
@@ -163,19 +171,38 @@ class ReachExpert:
         if self._targets is None:
             start = np.asarray(history[-1]["effector_position"].value, dtype=np.float64)
             random = np.random.default_rng([self._seed, self._episode])
-            self._targets = _path(start, self._simulation.goal_m, random)
+            self._targets = _path(start, self._simulation.goal_m, random, self._blunder())
             self._start_ns = now_ns
         step = (now_ns - self._start_ns) // self._period_ns
         target = self._targets[min(step, len(self._targets) - 1)]
         return chunk_from(target[None], now_ns, self._period_ns, "script")
 
+    def _blunder(self) -> _Blunder:
+        random = np.random.default_rng([self._seed, self._episode, _BLUNDER_STREAM])
+        if random.uniform() >= self._blunder_chance:
+            return _Blunder()
+        if random.uniform() < 0.5:
+            return _Blunder(nearer_m=random.uniform(0.06, 0.09))
+        return _Blunder(short_m=random.uniform(0.0, 0.03), aside_m=random.uniform(0.035, 0.06))
 
-def _path(start: Array, goal: Array, random: np.random.Generator) -> Array:
+
+@dataclass(frozen=True)
+class _Blunder:
+    """How far a path lies from a good one: nearer to the obstacle; its end before and beside the goal."""
+
+    nearer_m: float = 0.0
+    short_m: float = 0.0
+    aside_m: float = 0.0
+
+
+def _path(start: Array, goal: Array, random: np.random.Generator, blunder: _Blunder) -> Array:
     """Targets [T, 2] from `start` past a random side of the obstacle to `goal`, at rest at both ends."""
     side = random.choice([-1.0, 1.0])
-    beside = np.array([random.uniform(-0.03, 0.03), side * (CONTACT_RADIUS_M + random.uniform(0.035, 0.065))])
+    along, clearance = random.uniform(-0.03, 0.03), random.uniform(0.035, 0.065) - blunder.nearer_m
+    beside = np.array([along, side * (CONTACT_RADIUS_M + clearance)])
     steps = int(random.integers(24, 33))
-    spline = CubicSpline([0.0, 0.5, 1.0], np.stack([start, beside, goal]), bc_type="clamped")
+    end = goal + np.array([-blunder.short_m, side * blunder.aside_m])
+    spline = CubicSpline([0.0, 0.5, 1.0], np.stack([start, beside, end]), bc_type="clamped")
     return np.asarray(spline(np.arange(1, steps + 1) / steps))
 
 

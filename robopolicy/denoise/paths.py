@@ -24,6 +24,12 @@ class NoisePath(Protocol):
     def scale(self, t: Tensor) -> Tensor:
         """After division by it the path is a straight line in its own clock, sigma / scale. Positive."""
 
+    def time_at(self, noise_ratio: Tensor) -> Tensor:
+        """The time at which sigma / (alpha + sigma) is `noise_ratio`, in [0, 1]: how paths find each other's levels.
+
+        A path that ends before this much noise answers 1, one that has levels only the nearest of them.
+        """
+
     def levels(self, count: int) -> Tensor:
         """[count] times at which a sampler with `count` steps asks the network, descending from 1.
 
@@ -63,6 +69,12 @@ class VariancePreserving:
         """alpha + sigma, which makes the path the linear one. Dividing by alpha would make it EDM's, but with a clock
         that runs to thousands at pure noise: too coarse a first step for Heun's method."""
         return self.alpha(t) + self.sigma(t)
+
+    def time_at(self, noise_ratio: Tensor) -> Tensor:
+        times = torch.arange(self.steps + 1, dtype=torch.float64, device=noise_ratio.device) / self.steps
+        ratios = self.sigma(times) / self.scale(times)
+        nearest = (noise_ratio.double()[..., None] - ratios).abs().argmin(dim=-1)
+        return times[nearest].to(noise_ratio.dtype)
 
     def levels(self, count: int) -> Tensor:
         """Evenly spaced and ending at the first level ("trailing", Lin et al., arXiv 2305.08891)."""
@@ -107,6 +119,9 @@ class LinearPath:
 
     def scale(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
+
+    def time_at(self, noise_ratio: Tensor) -> Tensor:
+        return noise_ratio
 
     def levels(self, count: int) -> Tensor:
         """1, 1 - 1/n, ..., 1/n."""
@@ -162,6 +177,9 @@ class ExplodingPath:
 
     def scale(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
+
+    def time_at(self, noise_ratio: Tensor) -> Tensor:
+        return (noise_ratio / ((1.0 - noise_ratio) * self.maximum)).clamp(max=1.0)  # from infinity too
 
     def levels(self, count: int) -> Tensor:
         """From `maximum` to `minimum`, both included, spaced as `spacing` says."""

@@ -27,6 +27,8 @@ from robopolicy.jobs.task import codecs_of, make_robot, robot_spec
 from robopolicy.spec import RobotSpec
 
 _MOST_FAILURES = 0.5
+_FAILURES = {"discard": "discarded", "keep": "kept"}
+"""Choices of `failures`, and what was done with them."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,13 @@ class Target:
     Attributes:
         versions: what simulates now; the new episodes carry them.
         codecs: of image streams; None takes those that the dataset has.
+        keep_failures: attempts that fail are episodes too, with `success` false.
     """
 
     path: Path
     versions: Mapping[str, str]
     codecs: Mapping[str, str] | None
+    keep_failures: bool = False
 
     def open(self, task: Mapping[str, Any], spec: RobotSpec) -> Dataset:
         """The dataset, made if need be. Raises SpecError or DatasetError when it does not fit the task."""
@@ -62,11 +66,13 @@ def collect(config: DictConfig, run: Run) -> Mapping[str, Any]:
     """Collects until the dataset holds `episodes` of them, and returns what `result.json` says.
 
     Episode number, environment seed and expert seed are one number, so the data do not depend on the number of workers.
-    Failed attempts are not kept, and their numbers stay unused.
+    Failed attempts are not kept, and their numbers stay unused, unless `failures` is `keep`.
     """
     task = plain(config.task)
     if config.teleop != "scripted":
         raise ConfigError(f"teleop={config.teleop} is unknown, expected scripted")
+    if config.failures not in _FAILURES:
+        raise ConfigError(f"failures={config.failures} is unknown, expected {' or '.join(_FAILURES)}")
     if config.more is not None and not isinstance(config.more, int):
         raise ConfigError(f"more={config.more} is no number of episodes")
     if task.get("expert") is None:
@@ -74,7 +80,7 @@ def collect(config: DictConfig, run: Run) -> Mapping[str, Any]:
             f"task '{task['name']}' has no scripted expert: import demonstrations with data.py action=import"
         )
     path = Path(config.out)
-    target = Target(path, build(task["versions"]), codecs_of(config))
+    target = Target(path, build(task["versions"]), codecs_of(config), config.failures == "keep")
     existing = Dataset.open(path) if (path / DATASET_FILE).exists() else None
     present, next_number = (len(existing.episodes), existing.next_number()) if existing else (0, 0)
     missing = max(int(config.episodes) - present, 0) if config.more is None else int(config.more)
@@ -85,19 +91,19 @@ def collect(config: DictConfig, run: Run) -> Mapping[str, Any]:
     with run.progress(f"collecting {task['name']}", missing) as advance:
         for attempt in attempts(task, target, missing, first, int(config.workers)):
             made.append(attempt)
-            advance(int(attempt.kept), note=f"{sum(not a.kept for a in made)} failed")
+            advance(int(attempt.kept), note=f"{_failures(made)} failed")
     kept = [attempt for attempt in made if attempt.kept]
     steps = sum(attempt.summary.steps for attempt in kept)
     run.say(
         f"{path}: {present + len(kept)} episodes, {len(kept)} of them new ({steps} steps), "
-        f"{len(made) - len(kept)} attempts failed and were discarded"
+        f"{_failures(made)} attempts failed and were {_FAILURES[config.failures]}"
     )
     return {
         "data": str(path),
         "episodes": present + len(kept),
         "new_episodes": len(kept),
         "new_steps": steps,
-        "failed_attempts": len(made) - len(kept),
+        "failed_attempts": _failures(made),
         "counters": _total([attempt.summary.counters for attempt in kept]),
     }
 
@@ -155,12 +161,14 @@ class _Worker:
     _task: Mapping[str, Any]
     _robot: SimulatedRobot
     _dataset: Dataset
+    _keep_failures: bool
 
     @classmethod
     def begin(cls, task: Mapping[str, Any], target: Target) -> None:
         cls._task, cls._robot = task, make_robot(task)
         atexit.register(cls._robot.close)
         cls._dataset = target.open(task, cls._robot.spec)
+        cls._keep_failures = target.keep_failures
 
     @classmethod
     def attempt(cls, number: int) -> Attempt:
@@ -175,10 +183,15 @@ class _Worker:
                 recorder=writer,
             )
             summary = run_episode(loop, expert)
-            if summary.success:
+            kept = summary.success or cls._keep_failures
+            if kept:
                 reason = summary.stop.value if summary.stop else "terminated" if summary.terminated else "truncated"
-                writer.commit(stop_reason=reason, success=True, metadata={"seed": number})
-        return Attempt(number, summary.success, summary)
+                writer.commit(stop_reason=reason, success=summary.success, metadata={"seed": number})
+        return Attempt(number, kept, summary)
+
+
+def _failures(made: Sequence[Attempt]) -> int:
+    return sum(not attempt.summary.success for attempt in made)
 
 
 def _total(counters: Sequence[Mapping[str, int]]) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,12 +22,10 @@ from robopolicy.evaluation.lockstep import evaluate
 from robopolicy.evaluation.report import write_evaluation
 from robopolicy.evaluation.statistics import bootstrap_mean, wilson
 from robopolicy.files import write_bytes
+from robopolicy.jobs.choices import choose
 from robopolicy.jobs.seeds import DEMONSTRATION, kinds_of
 from robopolicy.jobs.task import robot_spec
 from robopolicy.jobs.train import CONFIG_FILE
-from robopolicy.nets.protocols import LevelCache
-from robopolicy.policies.generative import GenerativePolicy
-from robopolicy.policies.policy import HasSampler, PolicyModule
 from robopolicy.spec import check_fits
 from robopolicy.training import checkpoint
 from robopolicy.training.metrics import read_metrics
@@ -46,31 +43,28 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     checkpoint.newest(trained)  # a run that is none is the first thing to be said
     task = _task(config, trained)
     references = _references(config, task["name"], seeds)
-    policy, description = checkpoint.load(trained)
-    chosen = {
-        "sampler": _choose_sampler(policy, config),
-        "guidance": _choose_guidance(policy, config),
-        "experts": _choose_experts(policy, config),
-    }
+    loaded, description = checkpoint.load(trained)
+    check_device(config.device)
+    policy, chosen = choose(loaded, config)
     job = EpisodeJob(task["robot"], int(task["max_steps"]), task["step_limits"], policy.horizon.observation_steps)
     spec = robot_spec(task)
     check_fits(policy.spec, spec, who=f"the policy of {trained}", whom=f"task '{task['name']}'")
-    check_device(config.device)
     actor = PolicyActor(
-        policy.to(config.device),
+        policy,
         seed=int(config.noise_seed),
         batch_size=int(config.slots),
         device=config.device,
         execution=config.execution,
     )
-    chosen["actions between calls"] = str(actor.execution)
     if DEMONSTRATION in (kinds := kinds_of(seeds)):
         run.say(
             f"warning: demonstration seeds are among {seeds[0]} to {seeds[-1]}, so this says nothing about new ones"
         )
     began = time.perf_counter()
     results = _run_episodes(config, run, job, list(seeds), actor)
-    settings = _settings(config, task, trained, description, chosen, kinds)
+    settings = _settings(
+        config, task, trained, description, {**chosen, "actions between calls": str(actor.execution)}, kinds
+    )
     cost = _cost(results, actor, time.perf_counter() - began)
     comparisons = compare_all(results, references)
     report = write_evaluation(
@@ -143,42 +137,6 @@ def _references(config: DictConfig, task: str, seeds: Sequence[int]) -> list[Ref
     for reference in references:
         reference.check(task, seeds)
     return references
-
-
-def _choose_sampler(policy: PolicyModule, config: DictConfig) -> str:
-    """Puts the sampler that was asked for into the policy, and says which one is in force."""
-    if not isinstance(policy, HasSampler):
-        if config.sampler is not None:
-            raise ConfigError(
-                f"the sampler '{build(config.sampler)}' was given, but a {type(policy).__name__} has none: leave out "
-                "sampler="
-            )
-        return "none: one evaluation a chunk"
-    if config.sampler is not None:
-        policy.sampler = build(config.sampler)
-    return str(policy.sampler)
-
-
-def _choose_guidance(policy: PolicyModule, config: DictConfig) -> str:
-    """Puts the weight that was asked for into the policy, and says which one is in force."""
-    weight = config.guidance
-    if weight is not None:
-        if not isinstance(weight, int | float) or not math.isfinite(weight):
-            raise ConfigError(f"guidance={weight} is no weight, expected a number such as 1.5")
-        if not isinstance(policy, GenerativePolicy):
-            raise ConfigError(f"guidance={weight:g} was given, but a {type(policy).__name__} does not denoise")
-        policy.guidance = float(weight)
-    return f"{policy.guidance:g}" if isinstance(policy, GenerativePolicy) and policy.goals.names else "none"
-
-
-def _choose_experts(policy: PolicyModule, config: DictConfig) -> str:
-    """Prepares the sampler's levels where that was asked for, and says whether it was done."""
-    if not config.cache_experts:
-        has_experts = isinstance(policy, GenerativePolicy) and isinstance(policy.net, LevelCache)
-        return "routed at every call" if has_experts else "none"
-    if not isinstance(policy, GenerativePolicy) or not policy.prepare():
-        raise ConfigError("cache_experts=true needs a mixture of experts: a policy that was trained with policy=mode")
-    return "cached for the levels of the sampler"
 
 
 def _run_episodes(

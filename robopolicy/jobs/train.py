@@ -21,8 +21,9 @@ from robopolicy.denoise.noise import generator_for
 from robopolicy.errors import ConfigError, DatasetError
 from robopolicy.files import write_text
 from robopolicy.policies.factory import make_untrained
-from robopolicy.policies.normaliser import SpecNormaliser
+from robopolicy.policies.normaliser import Normaliser, SpecNormaliser
 from robopolicy.policies.policy import LearnedPolicy
+from robopolicy.spec import RobotSpec
 from robopolicy.training import checkpoint
 from robopolicy.training.trainer import Trainer, TrainingSettings
 
@@ -43,7 +44,10 @@ def train(config: DictConfig, run: Run) -> Mapping[str, Any]:
     training, held_out = split(dataset, float(config.held_out), settings.seed)
     windows = windows_of(training, config)
     held_out_windows = windows_of(held_out, config) if held_out else None
-    normaliser = SpecNormaliser.fit(spec, statistics_with_goals(dataset_statistics(training), goals))
+    statistics = statistics_with_goals(dataset_statistics(training), goals)
+    normaliser = SpecNormaliser.fit(spec, statistics, _discrete_scale(config))
+    if (other := config.get("action_statistics")) is not None:
+        normaliser.action = _action_normaliser(Path(other), spec)
     policy = _seeded_policy(config, spec, normaliser, settings.seed)
     describe = _describer(config, policy, dataset, settings)
     if resume_from is None and is_main_process():
@@ -110,6 +114,23 @@ def _policy_config(config: DictConfig) -> dict[str, Any]:
 
 def _goals(config: DictConfig) -> dict[str, Goal]:
     return goals_from(plain(config)["task"].get("goals"))
+
+
+def _discrete_scale(config: DictConfig) -> float:
+    return float(config.get("discrete_scale", 1.0))  # a run that is resumed may be older than the key
+
+
+def _action_normaliser(run: Path, spec: RobotSpec) -> Normaliser:
+    """That of a trained policy with the same action, so that the two can be composed."""
+    policy, _ = checkpoint.load(run)
+    if not isinstance(policy, LearnedPolicy):
+        raise ConfigError(
+            f"action_statistics={run} holds a {type(policy).__name__}, which has no statistics of its own: name one of "
+            "the policies that it is made of"
+        )
+    if problems := spec.action.differences(policy.spec.action):
+        raise ConfigError(f"action_statistics={run} is of another action: {'; '.join(problems)}")
+    return policy.normaliser.action
 
 
 def _describer(config: DictConfig, policy: LearnedPolicy, dataset: Dataset, settings: TrainingSettings) -> Any:

@@ -11,7 +11,7 @@ from robopolicy.policies.normaliser import SpecNormaliser
 from robopolicy.policies.policy import GoalInput, Horizon, LearnedPolicy, PolicyModule
 from robopolicy.spec import RobotSpec
 
-_PACKAGES = ("robopolicy.policies", "robopolicy.nets", "robopolicy.denoise")
+_PACKAGES = ("robopolicy.policies", "robopolicy.nets", "robopolicy.denoise", "robopolicy.inference")
 """Where a policy's parts come from: the configuration of a checkpoint cannot call anything else."""
 
 _Part = TypeVar("_Part")

@@ -8,7 +8,7 @@ arXiv 2304.02532) with the exploding path and the preconditioned target. Any tar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 import torch
@@ -67,6 +67,7 @@ class GenerativePolicy(LearnedPolicy):
         self.path = path
         self.target: Target = target
         self.data_std = data_std
+        self._readings: dict[tuple[float, int], Reading] = {}
         self.sampler = sampler  # through the property, which checks it against the path
         self.guidance = guidance  # likewise
         self.net = self.network_of(net)
@@ -147,12 +148,15 @@ class GenerativePolicy(LearnedPolicy):
 
     def _bound(self, condition: Tensor) -> BoundDenoiser:
         shape = (len(condition), self.horizon.prediction, self.spec.action.shape[0])
-        return BoundDenoiser(self.net, self.path, self.target, self.data_std, condition, shape)
+        return BoundDenoiser(self.net, self.path, self.target, self.data_std, condition, shape, readings=self._readings)
 
 
 @dataclass(frozen=True)
 class BoundDenoiser:
-    """A `robopolicy.denoise.sampler.Denoiser`: a network with its condition [B, N, C]."""
+    """A `robopolicy.denoise.sampler.Denoiser`: a network with its condition [B, N, C].
+
+    `readings` keeps what the path says of each level that was asked for, by level and rows, from call to call.
+    """
 
     net: nn.Module
     path: NoisePath
@@ -161,13 +165,46 @@ class BoundDenoiser:
     condition: Tensor
     shape: tuple[int, int, int]
     cost: int = 1
+    readings: dict[tuple[float, int], Reading] = field(default_factory=dict)
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
-        times = t.expand(len(x))
-        alpha, sigma = _column(self.path.alpha(times)), _column(self.path.sigma(times))
-        seen = input_gain(self.target, alpha, sigma, self.data_std) * x
-        output = self.net(seen, self.path.embed(times), self.condition).float()
-        return Prediction(x, output, alpha, sigma, self.target, self.data_std)
+        reading = self._reading(t, len(x))
+        seen = x if reading.gain is None else reading.gain * x
+        output = self.net(seen, reading.level, self.condition).float()
+        return Prediction(x, output, reading.alpha, reading.sigma, self.target, self.data_std)
+
+    def _reading(self, t: Tensor, rows: int) -> Reading:
+        """On a CPU a sampler's levels are looked up: a dozen small operations less at every step. A GPU would have to
+        be waited for to know the level, so there they are computed."""
+        if t.ndim or t.device.type != "cpu" or t.dtype != torch.float32 or t.requires_grad:
+            return Reading.of(self.path, self.target, self.data_std, t.expand(rows))
+        key = (float(t), rows)
+        if key not in self.readings:
+            if len(self.readings) >= _READINGS:
+                self.readings.clear()
+            self.readings[key] = Reading.of(self.path, self.target, self.data_std, t.expand(rows))
+        return self.readings[key]
+
+
+_READINGS = 1000
+"""Kept at most; samplers ask at a few hundred levels altogether."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A path at times [B]: `alpha`, `sigma` and the network's input `gain` (None: 1) as [B, 1, 1], and the `level` [B]
+    that the network is told."""
+
+    alpha: Tensor
+    sigma: Tensor
+    gain: Tensor | None
+    level: Tensor
+
+    @staticmethod
+    def of(path: NoisePath, target: Target, data_std: float, times: Tensor) -> Reading:
+        alpha, sigma = _column(path.alpha(times)), _column(path.sigma(times))
+        gain = input_gain(target, alpha, sigma, data_std) if target == "preconditioned" else None
+        return Reading(alpha, sigma, gain, path.embed(times))
 
 
 def _check_target(target: str, path: NoisePath, data_std: float) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robopolicy.dataset.statistics import Statistics
-from robopolicy.errors import CheckpointError, DatasetError
+from robopolicy.errors import CheckpointError, ConfigError, DatasetError
 from robopolicy.spec import ArraySpec, RobotSpec
 
 _CONSTANT_BELOW = 1e-6
@@ -20,7 +20,7 @@ class Normaliser(nn.Module):
     """An affine map of each element of one array, flattened: [..., D] physical to [..., D] in [-1, 1] over the data.
 
     A constant element maps to zero and back to its constant; 6-D rotations and quaternions (in [-1, 1] already, and
-    nearly constant in many tasks) are left as they are.
+    nearly constant in many tasks) are left as they are. Discrete parts may be made smaller than the rest, see `fit`.
     """
 
     scale: Tensor
@@ -33,8 +33,11 @@ class Normaliser(nn.Module):
         self.register_buffer("offset", torch.zeros(size))
 
     @staticmethod
-    def fit(spec: ArraySpec, statistics: Statistics, name: str) -> Normaliser:
-        """Raises DatasetError when the statistic has another size than the spec or is not finite."""
+    def fit(spec: ArraySpec, statistics: Statistics, name: str, discrete_scale: float = 1.0) -> Normaliser:
+        """Raises DatasetError when the statistic has another size than the spec or is not finite.
+
+        Discrete parts come to lie in [-1, 1] / `discrete_scale`.
+        """
         low = torch.as_tensor(statistics.low, dtype=torch.float64).flatten()
         high = torch.as_tensor(statistics.high, dtype=torch.float64).flatten()
         size = math.prod(spec.shape)
@@ -48,6 +51,8 @@ class Normaliser(nn.Module):
         for part, place in spec.slices():
             if part.kind in _BOUNDED_KINDS:
                 scale.view(spec.shape)[..., place], offset.view(spec.shape)[..., place] = 1.0, 0.0
+            if part.discrete:
+                scale.view(spec.shape)[..., place] *= discrete_scale
         result = Normaliser(size)
         result.scale.copy_(scale)
         result.offset.copy_(offset)
@@ -76,10 +81,17 @@ class SpecNormaliser(nn.Module):
         self.images = [name for name, array in spec.observations.items() if array.is_image]
 
     @staticmethod
-    def fit(spec: RobotSpec, statistics: Mapping[str, Statistics]) -> SpecNormaliser:
-        """From the statistics of a dataset, keyed `action` and `observation/<name>`; a missing one is an error."""
+    def fit(spec: RobotSpec, statistics: Mapping[str, Statistics], discrete_scale: float = 1.0) -> SpecNormaliser:
+        """From the statistics of a dataset, keyed `action` and `observation/<name>`; a missing one is an error.
+
+        `discrete_scale` f makes the action's discrete parts, such as a gripper, -1 / f or 1 / f, so that noise which
+        leaves the rest of a chunk readable decides them anew (RTI-DP, arXiv 2508.05396). Raises ConfigError unless it
+        is positive.
+        """
+        if not discrete_scale > 0.0:
+            raise ConfigError(f"discrete_scale={discrete_scale}, expected a positive number, 1 to leave grippers alone")
         result = SpecNormaliser(spec)
-        result.action = Normaliser.fit(spec.action, _get(statistics, "action"), "action")
+        result.action = Normaliser.fit(spec.action, _get(statistics, "action"), "action", discrete_scale)
         for name in result.observations:
             key = f"observation/{name}"
             result.observations[name] = Normaliser.fit(spec.observations[name], _get(statistics, key), key)

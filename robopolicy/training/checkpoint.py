@@ -5,6 +5,7 @@
     <run>/checkpoints/step_00012000/training.pt            optimiser and average (only for resuming)
 
 A checkpoint is written under another name, synced, and renamed when it is complete; the newest complete one counts.
+Other trained things are kept in the same way, with their own document: a critic's is `critic.json` (`Kind`).
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from robopolicy.errors import CheckpointError, RobopolicyError, SpecError
 from robopolicy.files import sync_folder, write_json
@@ -31,16 +33,21 @@ from robopolicy.policies.policy import PolicyModule
 from robopolicy.spec import RobotSpec
 
 SCHEMA_VERSION = 2
+Kind = Literal["policy", "critic"]
+"""What a checkpoint holds; its document is `<kind>.json`, and the script that writes it `<maker>.py`."""
+_MAKERS: Mapping[Kind, str] = {"policy": "train", "critic": "critic"}
 _KEEP = 2
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Description:
-    """What `policy.json` says.
+    """What `policy.json` or `critic.json` says.
 
     Attributes:
-        config: `policy`, `horizon` and perhaps `goals`, enough for `make_policy`.
-        spec: the robot through the policy's streams.
+        config: `policy`, `horizon` and perhaps `goals`, enough for `make_policy`; or `critic`.
+        spec: the robot through the streams of the policy or the critic.
         task, dataset, seed: what it was trained on; `dataset` holds path-free facts (fingerprint, episodes, versions).
         step: optimiser steps taken.
         versions, commit: of the code that wrote it.
@@ -59,33 +66,40 @@ class Description:
         return {"schema_version": SCHEMA_VERSION, **vars(self), "spec": self.spec.to_json()}
 
 
-def save(run: Path, policy: PolicyModule, description: Description, training: Mapping[str, Any]) -> Path:
-    """Writes a checkpoint of `run` and removes all but the newest ones."""
+def save(
+    run: Path,
+    module: nn.Module,
+    description: Description,
+    training: Mapping[str, Any] | None,
+    kind: Kind = "policy",
+) -> Path:
+    """Writes a checkpoint of `run` and removes all but the newest ones; None: `training` cannot resume from it."""
     folder = run / "checkpoints" / f"step_{description.step:08d}"
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    save_file({name: tensor.contiguous().cpu() for name, tensor in policy.state_dict().items()}, _weights(unfinished))
-    torch.save(dict(training), unfinished / "training.pt")
+    save_file({name: tensor.contiguous().cpu() for name, tensor in module.state_dict().items()}, _weights(unfinished))
+    if training is not None:
+        torch.save(dict(training), unfinished / "training.pt")
     for path in unfinished.iterdir():
         _sync(path)
-    write_json(unfinished / "policy.json", description.to_json(), durable=True)
+    write_json(_document(unfinished, kind), description.to_json(), durable=True)
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
     sync_folder(folder.parent)
-    for old in _complete(run)[:-_KEEP]:
+    for old in _complete(run, kind)[:-_KEEP]:
         shutil.rmtree(old)
     return folder
 
 
-def newest(run: Path) -> Path:
+def newest(run: Path, kind: Kind = "policy") -> Path:
     """The newest complete checkpoint of a run folder, or the folder itself if it is one."""
-    if (run / "policy.json").is_file():
+    if _document(run, kind).is_file():
         return run
-    found = _complete(run)
+    found = _complete(run, kind)
     if not found:
         raise CheckpointError(
-            f"{run} has no checkpoint: expected {run}/checkpoints/step_*/policy.json, as train.py writes"
+            f"{run} has no checkpoint: expected {run}/checkpoints/step_*/{kind}.json, as {_MAKERS[kind]}.py writes"
         )
     return found[-1]
 
@@ -94,20 +108,25 @@ def load(run: Path) -> tuple[PolicyModule, Description]:
     """The policy of the newest checkpoint in evaluation mode, and its description. Raises CheckpointError."""
     folder = newest(run)
     description = read_description(folder)
+    return restored(folder, lambda: make_policy(description.config, description.spec)), description
+
+
+def restored(folder: Path, make: Callable[[], Module], kind: Kind = "policy") -> Module:
+    """What `make` makes with the weights of a checkpoint folder, in evaluation mode. Raises CheckpointError."""
     try:
-        policy = make_policy(description.config, description.spec)
+        module = make()
         weights = load_file(_weights(folder))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{_weights(folder)} cannot be read ({error}): copy the checkpoint again") from error
     except RobopolicyError as error:
-        raise CheckpointError(f"{folder / 'policy.json'}: {error}") from error
-    _load_strictly(policy, weights, folder)
-    return policy.eval(), description
+        raise CheckpointError(f"{_document(folder, kind)}: {error}") from error
+    _load_strictly(module, weights, folder, kind)
+    return module.eval()
 
 
-def read_description(folder: Path) -> Description:
-    """What `policy.json` of a checkpoint folder says. Raises CheckpointError."""
-    path = folder / "policy.json"
+def read_description(folder: Path, kind: Kind = "policy") -> Description:
+    """What the document of a checkpoint folder says. Raises CheckpointError."""
+    path = _document(folder, kind)
     try:
         data = json.loads(path.read_text())
         version = data.pop("schema_version")
@@ -156,18 +175,22 @@ def _weights(folder: Path) -> Path:
     return folder / "weights.safetensors"
 
 
-def _complete(run: Path) -> list[Path]:
-    return sorted(path for path in (run / "checkpoints").glob("step_*") if (path / "policy.json").is_file())
+def _document(folder: Path, kind: Kind) -> Path:
+    return folder / f"{kind}.json"
 
 
-def _load_strictly(policy: PolicyModule, weights: Mapping[str, torch.Tensor], folder: Path) -> None:
-    wanted = policy.state_dict()
+def _complete(run: Path, kind: Kind) -> list[Path]:
+    return sorted(path for path in (run / "checkpoints").glob("step_*") if _document(path, kind).is_file())
+
+
+def _load_strictly(module: nn.Module, weights: Mapping[str, torch.Tensor], folder: Path, kind: Kind) -> None:
+    wanted = module.state_dict()
     missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing or extra:
-        raise CheckpointError(f"{_weights(folder)} does not fit its policy.json: missing {missing}, unknown {extra}")
+        raise CheckpointError(f"{_weights(folder)} does not fit its {kind}.json: missing {missing}, unknown {extra}")
     for name, tensor in wanted.items():
         if tensor.shape != weights[name].shape:
             raise CheckpointError(
                 f"{_weights(folder)}: '{name}' has shape {list(weights[name].shape)}, expected {list(tensor.shape)}"
             )
-    policy.load_state_dict(dict(weights))
+    module.load_state_dict(dict(weights))

@@ -40,6 +40,7 @@ def test_it_collects_until_the_dataset_has_enough_and_then_more(reach_data: Path
     [
         (["task=reach", "seed=4999", "episodes=2"], "episode 5000 is no demonstration seed (0 to 4999)"),
         (["task=reach", "more=some"], "more=some is no number of episodes"),
+        (["task=reach", "failures=hide"], "failures=hide is unknown, expected discard or keep"),
         (["task=reach", "teleop=keyboard"], "teleop=keyboard is unknown, expected scripted"),
         (["task=reach", "codecs=jpeg"], "codecs=jpeg is no choice of codecs, expected such as codecs={image: jpeg:90}"),
         (["task=reach", "codecs={image: jpeg:90}"], "codecs are given for ['image'], but the image streams are []"),

@@ -31,10 +31,10 @@ class Constant:
         return chunk_from(self._target, now_ns, 100_000_000, "script")
 
 
-def expert_episode(robot: SimRobot, seed: int) -> tuple[EpisodeSummary, np.ndarray]:
+def expert_episode(robot: SimRobot, seed: int, blunder_chance: float = 0.0) -> tuple[EpisodeSummary, np.ndarray]:
     robot.reset(seed)
     assert isinstance(robot.simulation, ReachSimulation)
-    expert = ReachExpert(robot.simulation, seed)
+    expert = ReachExpert(robot.simulation, seed, blunder_chance)
     action_filter = ActionFilter(robot.spec.action, {"position": 0.08})
     summary = run_episode(episode(robot, max_steps=60, action_filter=action_filter), expert)
     return summary, robot.observe()["effector_position"].value
@@ -81,6 +81,37 @@ def test_experts_differ_between_episodes_of_one_instance() -> None:
         expert.reset()
         answers.append(expert.act(history, 0).actions[0])
     assert len({tuple(answer) for answer in answers}) == 5
+
+
+def test_an_expert_that_blunders_touches_the_obstacle_or_misses_the_goal() -> None:
+    robot, ways = make_robot(), {"succeeded": 0, "touched": 0, "missed": 0}
+    for seed in range(200):
+        summary, last = expert_episode(robot, seed, blunder_chance=1.0)
+        assert summary.counters.get("limited", 0) == summary.counters.get("shortened", 0) == 0
+        way = "succeeded" if summary.success else "touched" if robot.details()["touched"] else "missed"
+        ways[way] += 1
+        if way == "missed":
+            assert summary.truncated
+            assert 0.02 < np.linalg.norm(last - GOAL_M) < 0.08
+    assert ways["succeeded"] < 5
+    assert min(ways["touched"], ways["missed"]) > 70
+
+
+def test_blunders_leave_the_other_episodes_as_they_were() -> None:
+    robot, same, failed = make_robot(), 0, 0
+    for seed in range(100):
+        summary, last = expert_episode(robot, seed, blunder_chance=0.5)
+        plain, plain_last = expert_episode(robot, seed)
+        same += summary == plain and np.array_equal(last, plain_last)
+        failed += not summary.success
+    assert 35 < same < 65
+    assert 97 <= same + failed <= 100
+
+
+@pytest.mark.parametrize("chance", [-0.1, 1.1])
+def test_an_impossible_blunder_chance_is_refused(chance: float) -> None:
+    with pytest.raises(ConfigError, match=r"blunder_chance is .*, expected 0 to 1"):
+        ReachExpert(ReachSimulation(), 0, chance)
 
 
 def test_straight_ahead_hits_the_obstacle_and_ends_as_a_failure() -> None:

@@ -12,7 +12,7 @@ from robopolicy.control.robot import SimulatedRobot
 from robopolicy.dataset.goals import goals_from, with_goals
 
 IMAGES = ("lift_image", "pusht_image", "reach_image")
-NAMES = ("lift", "lift_hard", "pusht", "reach", "reach_goals", *IMAGES)
+NAMES = ("lift", "lift_hard", "pusht", "reach", "reach_goals", "reach_mixed", *IMAGES)
 
 
 def task(name: str) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def test_builds_a_robot_that_fits_the_files_numbers(name: str) -> None:
     assert "mujoco" in build(config["versions"])
 
 
-@pytest.mark.parametrize("name", ["lift", "lift_hard", "reach", "reach_goals"])
+@pytest.mark.parametrize("name", ["lift", "lift_hard", "reach", "reach_goals", "reach_mixed"])
 def test_builds_an_expert_that_answers(name: str) -> None:
     config = task(name)
     robot = build(config["robot"])

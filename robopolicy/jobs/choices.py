@@ -1,0 +1,78 @@
+"""How a trained policy is run: what the options of `eval.py` put into it, or around it, and how a report names that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from robopolicy.configuration import build
+from robopolicy.errors import ConfigError
+from robopolicy.inference.selection import BestOf
+from robopolicy.nets.protocols import LevelCache
+from robopolicy.policies.generative import GenerativePolicy
+from robopolicy.policies.policy import HasSampler, Policy, PolicyModule
+from robopolicy.rl.critic import load_critic
+
+
+def choose(policy: PolicyModule, config: DictConfig) -> tuple[Policy[Any], Mapping[str, str]]:
+    """The policy that acts, on `config.device`, and what is in force, by name.
+
+    Takes `sampler`, `guidance`, `cache_experts`, `critic`, `candidates` and `temperature` of `config`. Raises
+    ConfigError for an option that this policy does not have.
+    """
+    chosen = {
+        "sampler": _choose_sampler(policy, config),
+        "guidance": _choose_guidance(policy, config),
+        "experts": _choose_experts(policy, config),
+    }
+    acting, chosen["critic"] = _choose_critic(policy.to(config.device), config)
+    return acting, chosen
+
+
+def _choose_sampler(policy: PolicyModule, config: DictConfig) -> str:
+    """Puts the sampler that was asked for into the policy."""
+    if not isinstance(policy, HasSampler):
+        if config.sampler is not None:
+            raise ConfigError(
+                f"the sampler '{build(config.sampler)}' was given, but a {type(policy).__name__} has none: leave out "
+                "sampler="
+            )
+        return "none: one evaluation a chunk"
+    if config.sampler is not None:
+        policy.sampler = build(config.sampler)
+    return str(policy.sampler)
+
+
+def _choose_guidance(policy: PolicyModule, config: DictConfig) -> str:
+    """Puts the weight that was asked for into the policy."""
+    weight = config.guidance
+    if weight is not None:
+        if not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise ConfigError(f"guidance={weight} is no weight, expected a number such as 1.5")
+        if not isinstance(policy, GenerativePolicy):
+            raise ConfigError(f"guidance={weight:g} was given, but a {type(policy).__name__} does not denoise")
+        policy.guidance = float(weight)
+    return f"{policy.guidance:g}" if isinstance(policy, GenerativePolicy) and policy.goals.names else "none"
+
+
+def _choose_experts(policy: PolicyModule, config: DictConfig) -> str:
+    """Prepares the sampler's levels where that was asked for."""
+    if not config.cache_experts:
+        has_experts = isinstance(policy, GenerativePolicy) and isinstance(policy.net, LevelCache)
+        return "routed at every call" if has_experts else "none"
+    if not isinstance(policy, GenerativePolicy) or not policy.prepare():
+        raise ConfigError("cache_experts=true needs a mixture of experts: a policy that was trained with policy=mode")
+    return "cached for the levels of the sampler"
+
+
+def _choose_critic(policy: PolicyModule, config: DictConfig) -> tuple[Policy[Any], str]:
+    """The policy, or the best of its candidates."""
+    if config.critic is None:
+        return policy, "none"
+    critic = load_critic(Path(config.critic))[0].to(config.device)
+    best = BestOf(policy, critic, int(config.candidates), float(config.temperature))
+    return best, f"{best}, by {config.critic}"

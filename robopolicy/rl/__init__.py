@@ -1,0 +1,1 @@
+"""Learning from outcomes: critics that say how good a chunk is."""
