@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from robopolicy.denoise.descent import EnergySampler, Landscape
 from robopolicy.denoise.rescale import on_path, same_path
-from robopolicy.denoise.sampler import ActionAware, Denoiser, Request, Sampled, Sampler
+from robopolicy.denoise.sampler import Denoiser, Request, Sampled, Sampler
 from robopolicy.errors import ConfigError
 from robopolicy.inference.agreement import common_path, common_spec
 from robopolicy.inference.mixture import ComposedDenoiser, ComposedLandscape, checked_weights, step_size_of
 from robopolicy.policies.energy import EnergyPolicy
 from robopolicy.policies.generative import GenerativePolicy
 from robopolicy.policies.policy import Encoded, Horizon, LearnedPolicy, PolicyModule
+from robopolicy.policies.samplers import denoising_sampler, energy_sampler
 
 Parent = TypeVar("Parent", bound=LearnedPolicy)
 
@@ -112,13 +113,7 @@ class ComposedPolicy(Composition[GenerativePolicy]):
 
     @sampler.setter
     def sampler(self, sampler: Sampler) -> None:
-        if not isinstance(sampler, Sampler):
-            raise ConfigError(
-                f"policies that denoise cannot use the sampler '{sampler}', which asks at no noise levels: choose "
-                "another, such as sampler=ddim"
-            )
-        self.path.levels(sampler.steps)
-        self._sampler = sampler.for_actions(self.spec.action) if isinstance(sampler, ActionAware) else sampler
+        self._sampler = denoising_sampler(sampler, self.path, self.spec.action)
 
     def denoiser(self, encoded: ComposedCode) -> Denoiser:
         """The mixture, bound to an encoded observation batch; one parent that is left has its own."""
@@ -165,9 +160,7 @@ class ComposedEnergyPolicy(Composition[EnergyPolicy]):
 
     @sampler.setter
     def sampler(self, sampler: EnergySampler) -> None:
-        if not isinstance(sampler, EnergySampler):
-            raise ConfigError(f"energy policies act by descent, they cannot use the sampler '{sampler}'")
-        self._sampler = sampler.for_actions(self.spec.action) if isinstance(sampler, ActionAware) else sampler
+        self._sampler = energy_sampler(sampler, self.spec.action)
 
     def landscape(self, encoded: ComposedCode) -> Landscape:
         """The mixture, bound to an encoded observation batch; one parent that is left has its own."""

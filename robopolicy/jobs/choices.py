@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from robopolicy.configuration import build
 from robopolicy.errors import ConfigError
+from robopolicy.inference.fast import make_fast
 from robopolicy.inference.selection import BestOf
 from robopolicy.nets.protocols import LevelCache
 from robopolicy.policies.generative import GenerativePolicy
@@ -18,18 +19,23 @@ from robopolicy.policies.policy import HasSampler, Policy, PolicyModule
 from robopolicy.rl.critic import load_critic
 
 
-def choose(policy: PolicyModule, config: DictConfig) -> tuple[Policy[Any], Mapping[str, str]]:
+def choose(
+    policy: PolicyModule, config: DictConfig, trained: Path, say: Callable[[str], None]
+) -> tuple[Policy[Any], Mapping[str, str]]:
     """The policy that acts, on `config.device`, and what is in force, by name.
 
-    Takes `sampler`, `guidance`, `cache_experts`, `critic`, `candidates` and `temperature` of `config`. Raises
-    ConfigError for an option that this policy does not have.
+    Takes `sampler`, `guidance`, `cache_experts`, `fast`, `critic`, `candidates` and `temperature` of `config`. `trained`
+    is the run's folder, where `fast=auto` keeps its choice; `say` hears what it leaves out. Raises ConfigError for an
+    option that this policy does not have.
     """
+    policy.to(config.device)
     chosen = {
         "sampler": _choose_sampler(policy, config),
         "guidance": _choose_guidance(policy, config),
         "experts": _choose_experts(policy, config),
     }
-    acting, chosen["critic"] = _choose_critic(policy.to(config.device), config)
+    chosen["network"] = str(make_fast(policy, config.fast, batch_size=int(config.slots), folder=trained, say=say))
+    acting, chosen["critic"] = _choose_critic(policy, config)
     return acting, chosen
 
 

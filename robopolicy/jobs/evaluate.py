@@ -45,7 +45,7 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     references = _references(config, task["name"], seeds)
     loaded, description = checkpoint.load(trained)
     check_device(config.device)
-    policy, chosen = choose(loaded, config)
+    policy, chosen = choose(loaded, config, trained, run.say)
     job = EpisodeJob(task["robot"], int(task["max_steps"]), task["step_limits"], policy.horizon.observation_steps)
     spec = robot_spec(task)
     check_fits(policy.spec, spec, who=f"the policy of {trained}", whom=f"task '{task['name']}'")

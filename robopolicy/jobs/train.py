@@ -117,7 +117,8 @@ def _goals(config: DictConfig) -> dict[str, Goal]:
 
 
 def _discrete_scale(config: DictConfig) -> float:
-    return float(config.get("discrete_scale", 1.0))  # a run that is resumed may be older than the key
+    scale = config.get("discrete_scale")  # a run that is resumed may be older than the key
+    return 1.0 if scale is None else float(scale)
 
 
 def _action_normaliser(run: Path, spec: RobotSpec) -> Normaliser:

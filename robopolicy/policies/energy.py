@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from robopolicy.denoise.descent import DescentRule, EnergySampler, Landscape, Unroll
 from robopolicy.denoise.noise import Noise
-from robopolicy.denoise.sampler import ActionAware, Request, Sampled
+from robopolicy.denoise.sampler import Request, Sampled
 from robopolicy.errors import ConfigError
 from robopolicy.nets.energy import EnergyTransformer
 from robopolicy.nets.vision import CameraFactory
 from robopolicy.policies.normaliser import SpecNormaliser
 from robopolicy.policies.policy import Encoded, GoalInput, Horizon, LearnedPolicy
+from robopolicy.policies.samplers import energy_sampler
 from robopolicy.spec import RobotSpec
 
 EnergyFactory = Callable[..., nn.Module]
@@ -84,9 +85,7 @@ class EnergyPolicy(LearnedPolicy):
 
     @sampler.setter
     def sampler(self, sampler: EnergySampler) -> None:
-        if not isinstance(sampler, EnergySampler):
-            raise ConfigError(f"an energy policy acts by descent, it cannot use the sampler '{sampler}'")
-        self._sampler = sampler.for_actions(self.spec.action) if isinstance(sampler, ActionAware) else sampler
+        self._sampler = energy_sampler(sampler, self.spec.action)
 
     def networks(self) -> list[nn.Module]:
         """Compiled code has no second derivative, so the energy network stays as it is."""

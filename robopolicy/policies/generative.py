@@ -18,13 +18,14 @@ from robopolicy.denoise.guidance import guide
 from robopolicy.denoise.noise import Noise
 from robopolicy.denoise.paths import NoisePath
 from robopolicy.denoise.prediction import Prediction, Target, input_gain, training_target
-from robopolicy.denoise.sampler import ActionAware, Denoiser, Request, Sampled, Sampler
+from robopolicy.denoise.sampler import Denoiser, Request, Sampled, Sampler
 from robopolicy.errors import ConfigError
 from robopolicy.nets.energy import EnergyTransformer
 from robopolicy.nets.protocols import AuxiliaryLoss, LevelCache
 from robopolicy.nets.vision import CameraFactory
 from robopolicy.policies.normaliser import SpecNormaliser
 from robopolicy.policies.policy import Encoded, GoalInput, Horizon, LearnedPolicy
+from robopolicy.policies.samplers import denoising_sampler
 from robopolicy.spec import RobotSpec
 
 NetFactory = Callable[..., nn.Module]
@@ -85,13 +86,7 @@ class GenerativePolicy(LearnedPolicy):
 
     @sampler.setter
     def sampler(self, sampler: Sampler) -> None:
-        if not isinstance(sampler, Sampler):
-            raise ConfigError(
-                f"a policy that denoises cannot use the sampler '{sampler}', which asks at no noise levels: choose "
-                "another, such as sampler=ddim"
-            )
-        self.path.levels(sampler.steps)
-        self._sampler = sampler.for_actions(self.spec.action) if isinstance(sampler, ActionAware) else sampler
+        self._sampler = denoising_sampler(sampler, self.path, self.spec.action)
 
     @property
     def guidance(self) -> float:
