@@ -33,14 +33,12 @@ class _Episode:
     answer: Tensor | None = None
     answered_ns: Nanoseconds = 0
 
-    def answer_at(self, now_ns: Nanoseconds, period_ns: Nanoseconds) -> Tensor | None:
-        """The last answer moved to now: what is past is dropped, the last action repeated. None when all is past."""
+    def remainder(self, now_ns: Nanoseconds, period_ns: Nanoseconds) -> Tensor | None:
+        """The actions of the last answer from now on, None when there are none."""
         if self.answer is None:
             return None
-        steps = round((now_ns - self.answered_ns) / period_ns)
-        if steps >= len(self.answer):
-            return None
-        return torch.cat([self.answer[steps:], self.answer[-1:].expand(steps, -1)])
+        rest = self.answer[round((now_ns - self.answered_ns) / period_ns) :]
+        return rest if len(rest) else None
 
 
 class PolicyActor:
@@ -112,7 +110,7 @@ class PolicyActor:
         histories = [ask.history for ask in asks]
         encoded = self._policy.encode(self._stack(histories + histories[-1:] * padding))
         noise = RowNoise(self._seed, rows + rows[-1:] * padding, self._device)
-        previous = [episode.answer_at(ask.now_ns, self._period_ns) for episode, ask in zip(episodes, asks, strict=True)]
+        previous = [episode.remainder(ask.now_ns, self._period_ns) for episode, ask in zip(episodes, asks, strict=True)]
         sampled = self._policy.sample(encoded, self._request(noise, previous + previous[-1:] * padding))
         actions = self._policy.unnormalise(sampled.normalised).cpu().numpy()
         info = {"evaluations": sampled.evaluations.float(), **sampled.info}
@@ -135,13 +133,19 @@ class PolicyActor:
         return self._policy.spec.period_ns
 
     def _request(self, noise: RowNoise, previous: Sequence[Tensor | None]) -> Request:
-        """`previous` holds the last answer of every row, None where there is none."""
-        known = next((answer for answer in previous if answer is not None), None)
-        if known is None:
+        """`previous` holds what is left of the last answer of every row, None where nothing is."""
+        there = next((rest for rest in previous if rest is not None), None)
+        if there is None:
             return Request(noise)
-        rows = [torch.zeros_like(known) if answer is None else answer for answer in previous]
-        warm = torch.tensor([answer is not None for answer in previous], device=known.device)
-        return Request(noise, previous=torch.stack(rows), warm=warm)
+        none = torch.zeros_like(there[:1])
+        known = torch.tensor([0 if rest is None else len(rest) for rest in previous], device=there.device)
+        rows = [self._extended(none if rest is None else rest) for rest in previous]
+        return Request(noise, previous=torch.stack(rows), warm=known > 0, known=known)
+
+    def _extended(self, rest: Tensor) -> Tensor:
+        """[Tp, D]: its last action is repeated."""
+        missing = self._policy.horizon.prediction - len(rest)
+        return torch.cat([rest, rest[-1:].expand(missing, -1)])
 
     def _stack(self, histories: Sequence[Sequence[Observation]]) -> dict[str, Tensor]:
         """{name: [B, To, ...]}; a history shorter than To is padded by its first observation, as in training."""

@@ -49,12 +49,15 @@ class Request:
         previous: [B, Tp, D] normalised, what the last call answered, moved to now: index 0 is now's action. None: there
             was no call, or nobody kept its answer.
         warm: [B] bool, the rows whose `previous` is one; the others hold anything finite. None without `previous`.
+        known: [B] how many leading actions of `previous` the last call answered; those after repeat the last of them.
+            None: all.
     """
 
     noise: Noise
     levels: Sequence[float] | None = None
     previous: Tensor | None = None
     warm: Tensor | None = None
+    known: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -44,14 +44,13 @@ class Continuation:
 
     Attributes:
         sampler: runs the guided denoiser.
-        delay, execution, schedule: see `robopolicy.inference.overlap.Window`.
+        delay, schedule: see `robopolicy.inference.overlap.Window`.
         max_weight: beta, the largest change of the straight path's velocity for each unit of error.
         jacobian: see `Jacobian`; `network` costs a gradient step for each evaluation of a warm row.
     """
 
     sampler: Sampler
     delay: int
-    execution: int
     schedule: Schedule = "exp"
     max_weight: float = 5.0
     jacobian: Jacobian = "network"

@@ -31,13 +31,12 @@ class ContinuedDescent:
 
     Attributes:
         sampler: walks downhill. The `energy` in its `info` stays that of the policy.
-        delay, execution, schedule: see `robopolicy.inference.overlap.Window`.
+        delay, schedule: see `robopolicy.inference.overlap.Window`.
         pull: above 0, below 1.
     """
 
     sampler: EnergySampler
     delay: int
-    execution: int
     schedule: Schedule = "exp"
     pull: float = 0.5
 

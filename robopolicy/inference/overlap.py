@@ -21,15 +21,11 @@ class Window(Protocol):
 
     Attributes:
         delay: actions of a chunk that are executed before the next one is there; their weight is 1.
-        execution: actions between calls; the last chunk has nothing to say on the last `execution` of the new one.
         schedule: of the weights between.
     """
 
     @property
     def delay(self) -> int: ...
-
-    @property
-    def execution(self) -> int: ...
 
     @property
     def schedule(self) -> Schedule: ...
@@ -44,8 +40,8 @@ def continuation_weights(horizon: int, delay: int, end: int, schedule: Schedule)
     """
     if not 0 <= delay <= end <= horizon:
         raise ConfigError(
-            f"sampler.delay={delay} and sampler.execution={horizon - end} do not fit chunks of {horizon} actions: "
-            "expected a sum of at most that"
+            f"sampler.delay={delay} does not fit chunks of {horizon} actions of which {horizon - end} are executed "
+            "before the next call: expected a sum of at most that"
         )
     index = torch.arange(horizon, dtype=torch.float64)
     linear = ((end - index) / (end - delay + 1)).clamp(0.0, 1.0)
@@ -61,21 +57,27 @@ def continuation_weights(horizon: int, delay: int, end: int, schedule: Schedule)
 
 
 def row_weights(window: Window, horizon: int, request: Request) -> Tensor | None:
-    """[B, Tp], zero in rows that are not warm; None where there is nothing to do. Raises ConfigError."""
-    weights = continuation_weights(horizon, window.delay, horizon - window.execution, window.schedule)
-    if request.previous is None or request.warm is None or not bool(weights.any()) or not bool(request.warm.any()):
+    """[B, Tp], zero in rows that are not warm and on what the last chunk does not say (`Request.known`); None where
+    there is nothing to do. Raises ConfigError."""
+    if request.previous is None or request.warm is None or not bool(request.warm.any()):
         return None
-    return request.warm[:, None] * weights.to(request.previous)
+    ends = [horizon] * len(request.warm) if request.known is None else request.known.tolist()
+    rows = [
+        continuation_weights(horizon, window.delay, int(end), window.schedule) if warm else torch.zeros(horizon)
+        for end, warm in zip(ends, request.warm.tolist(), strict=True)
+    ]
+    weights = torch.stack(rows).to(request.previous)
+    return weights if bool(weights.any()) else None
 
 
 def describe(window: Window) -> str:
     """In a few words, for reports."""
-    return f"delay {window.delay}, execution {window.execution}, {window.schedule} weights"
+    return f"delay {window.delay}, {window.schedule} weights"
 
 
 def check(window: Window) -> None:
     """Raises ConfigError for values that fit no chunk."""
-    if window.delay < 0 or window.execution < 1:
-        raise ConfigError(f"sampler.delay={window.delay}, execution={window.execution}: expected at least 0 and 1")
+    if window.delay < 0:
+        raise ConfigError(f"sampler.delay={window.delay}, expected 0 or more")
     if window.schedule not in get_args(Schedule):
         raise ConfigError(f"sampler.schedule is '{window.schedule}', expected one of {', '.join(get_args(Schedule))}")

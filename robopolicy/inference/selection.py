@@ -139,12 +139,13 @@ class BestOf(Generic[Code]):
         """The same request for every candidate, each with noise of its own."""
         further = request.noise.branch(_CANDIDATES)
         noise = CandidateNoise([request.noise, *(further.branch(number) for number in range(1, self.count))])
-        previous, warm = request.previous, request.warm
+        previous, warm, known = request.previous, request.warm, request.known
         return replace(
             request,
             noise=noise,
             previous=None if previous is None else previous.repeat_interleave(self.count, dim=0),
             warm=None if warm is None else warm.repeat_interleave(self.count, dim=0),
+            known=None if known is None else known.repeat_interleave(self.count, dim=0),
         )
 
     def _choice(self, values: Tensor, noise: Noise) -> Tensor:

@@ -24,8 +24,8 @@ def choose(
 ) -> tuple[Policy[Any], Mapping[str, str]]:
     """The policy that acts, on `config.device`, and what is in force, by name.
 
-    Takes `sampler`, `guidance`, `cache_experts`, `fast`, `critic`, `candidates` and `temperature` of `config`. `trained`
-    is the run's folder, where `fast=auto` keeps its choice; `say` hears what it leaves out. Raises ConfigError for an
+    Takes `sampler`, `guidance`, `cache_experts`, `fast`, `critic`, `candidates` and `temperature` of `config`. The
+    folder `trained` is where `fast=auto` keeps its choice; `say` hears what it leaves out. Raises ConfigError for an
     option that this policy does not have.
     """
     policy.to(config.device)

@@ -161,6 +161,8 @@ def test_rows_without_an_answer_are_told_apart_from_those_with_one() -> None:
     actor.act({slot: Ask(1, period, seen(2.0)) for slot in range(2)})
     kept, fresh, padding = warm_starts(policy.requests[-1])
     assert (kept, fresh, padding) == ([0.25, 0.125, 0.0625, 0.0625], None, None)
+    assert policy.requests[-1].known is not None
+    assert policy.requests[-1].known.tolist() == [3, 0, 0]
 
 
 @pytest.mark.parametrize("execution", [0, 5])

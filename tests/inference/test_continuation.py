@@ -211,7 +211,7 @@ NETS = {
 def test_rows_that_are_not_warm_are_the_plain_samplers_bit_for_bit(net: str, jacobian: Jacobian) -> None:
     policy = small_policy(*NETS[net])
     inner = make_sampler("ddim", 3)
-    policy.sampler = Continuation(inner, 2, 4, jacobian=jacobian)
+    policy.sampler = Continuation(inner, 2, jacobian=jacobian)
     denoiser = denoiser_of(policy, 3)
     previous = draw(8, denoiser.shape, torch.float32).clamp(-1, 1)
     with torch.no_grad():
@@ -228,7 +228,7 @@ def test_rows_that_are_not_warm_are_the_plain_samplers_bit_for_bit(net: str, jac
 @with_both
 def test_a_row_does_not_depend_on_its_neighbours(jacobian: Jacobian) -> None:
     policy = small_policy("policy=flow", *MLP)
-    sampler = Continuation(make_sampler("euler", 4), 2, 4, jacobian=jacobian)
+    sampler = Continuation(make_sampler("euler", 4), 2, jacobian=jacobian)
     denoiser = denoiser_of(policy, 3)
     previous = draw(8, denoiser.shape, torch.float32).clamp(-1, 1)
     others = torch.cat([-previous[:1], previous[1:2], 0.0 * previous[2:]])
@@ -245,8 +245,8 @@ def test_without_weight_it_is_the_plain_sampler_bit_for_bit(path: NoisePath, jac
     denoiser, inner = GaussianDenoiser(path, MEAN, STD, SHAPE, "v"), make_sampler(name, 6)
     previous = draw(0, dtype=torch.float32)
     wanted = inner(denoiser, warm_request(previous, [True] * 3))
-    hard, none = Continuation(inner, 0, 4, "hard", jacobian=jacobian), Continuation(inner, 2, 4, max_weight=0.0)
-    some = Continuation(inner, 2, 4, jacobian=jacobian)
+    hard, none = Continuation(inner, 0, "hard", jacobian=jacobian), Continuation(inner, 2, max_weight=0.0)
+    some = Continuation(inner, 2, jacobian=jacobian)
     results = [
         hard(denoiser, warm_request(previous, [True] * 3)),
         none(denoiser, warm_request(previous, [True] * 3)),
@@ -287,8 +287,8 @@ def test_a_denoiser_without_gradients_is_refused_in_one_sentence() -> None:
     opaque = Opaque(GaussianDenoiser(LinearPath(), MEAN, STD, SHAPE))
     request = warm_request(draw(0, dtype=torch.float32), [True] * 3)
     with pytest.raises(ConfigError, match="use jacobian=identity"):
-        Continuation(make_sampler("euler", 2), 2, 4)(opaque, request)
-    Continuation(make_sampler("euler", 2), 2, 4, jacobian="identity")(opaque, request)
+        Continuation(make_sampler("euler", 2), 2)(opaque, request)
+    Continuation(make_sampler("euler", 2), 2, jacobian="identity")(opaque, request)
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,7 @@ class Aware:
 
 def test_it_is_a_sampler_of_a_policy_and_tells_the_inner_one_of_the_action() -> None:
     policy = small_policy("policy=flow", *MLP)
-    policy.sampler = Continuation(Aware(), 2, 4)
+    policy.sampler = Continuation(Aware(), 2)
     assert isinstance(policy.sampler, Continuation)
     assert policy.sampler.sampler == Aware(3)
     assert policy.sampler.steps == 1
@@ -316,7 +316,7 @@ def test_it_is_a_sampler_of_a_policy_and_tells_the_inner_one_of_the_action() -> 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("rtc", "rtc (network Jacobian, beta 5, delay 2, execution 4, exp weights) in euler, 5 steps"),
+        ("rtc", "rtc (network Jacobian, beta 5, delay 2, exp weights) in euler, 5 steps"),
         ("rtc_identity", "rtc (identity Jacobian"),
     ],
 )
@@ -342,4 +342,4 @@ def test_bad_values_are_refused(overrides: list[str], words: str) -> None:
 
 def test_the_wrong_kind_of_sampler_inside_is_refused() -> None:
     with pytest.raises(ConfigError, match="does not denoise: for energies use rtc_ebt"):
-        Continuation(Descent(), 2, 4)  # type: ignore[arg-type]
+        Continuation(Descent(), 2)  # type: ignore[arg-type]

@@ -68,7 +68,8 @@ def test_the_added_energy_ends_in_the_weighted_mean(rule: DescentRule) -> None:
     bowl = replace(Bowl(), rule=rule)
     inner = Descent(1, 400, tolerance=0.0, clip=None)
     request = Request(FixedNoise(draw(1)), previous=previous, warm=torch.tensor([True, False, True]))
-    sampled = ContinuedDescent(inner, 2, 3, "linear", pull=0.2)(bowl, request)
+    request = replace(request, known=torch.tensor([5, 0, 5]))
+    sampled = ContinuedDescent(inner, 2, "linear", pull=0.2)(bowl, request)
     weights = continuation_weights(8, 2, 5, "linear").double()[:, None]
     stiffness, curvature = 0.2 / 0.5, 0.8 * 0.6
     wanted = (curvature * MEAN + stiffness * weights * previous) / (curvature + stiffness * weights)
@@ -85,7 +86,8 @@ def test_the_mixed_step_is_stable_where_the_energys_own_is(pull: float) -> None:
     previous = draw(0)
     bowl = replace(Bowl(), curvature=2.6, rule=DescentRule(momentum=0.9, exponential=False))
     request = Request(FixedNoise(draw(1)), previous=previous, warm=torch.ones(3, dtype=torch.bool))
-    sampled = ContinuedDescent(Descent(1, 1000, tolerance=0.0, clip=None), 7, 1, "hard", pull)(bowl, request)
+    request = replace(request, known=torch.full((3,), 7))
+    sampled = ContinuedDescent(Descent(1, 1000, tolerance=0.0, clip=None), 7, "hard", pull)(bowl, request)
     share = (pull / 0.5) / ((1.0 - pull) * 2.6 + pull / 0.5)
     torch.testing.assert_close(
         sampled.normalised[:, :7], (MEAN + share * (previous - MEAN))[:, :7], atol=1e-6, rtol=1e-6
@@ -97,7 +99,8 @@ def test_one_plain_step_goes_the_share_of_the_pull_whatever_the_step_size() -> N
     for step_size in (0.1, 2.0):
         flat = replace(Bowl(), curvature=0.0, step_size=torch.tensor(step_size, dtype=torch.float64))
         request = Request(FixedNoise(start), previous=previous, warm=torch.ones(3, dtype=torch.bool))
-        moved = ContinuedDescent(Descent(1, 1, clip=None), 7, 1, "hard", 0.25)(flat, request).normalised
+        request = replace(request, known=torch.full((3,), 7))
+        moved = ContinuedDescent(Descent(1, 1, clip=None), 7, "hard", 0.25)(flat, request).normalised
         torch.testing.assert_close(moved[:, :7], (start + 0.25 * (previous - start))[:, :7])
         assert torch.equal(moved[:, 7], start[:, 7])
 
@@ -116,7 +119,7 @@ def test_an_energy_policy_continues_its_warm_rows_only() -> None:
     previous = draw(8, shape, torch.float32).clamp(-1, 1)
     with torch.no_grad():
         alone = policy.sample(encoded, warm_request(previous, [True, False, True]))
-        policy.sampler = ContinuedDescent(inner, 2, 4)
+        policy.sampler = ContinuedDescent(inner, 2)
         sampled = policy.sample(encoded, warm_request(previous, [True, False, True]))
     assert torch.equal(sampled.normalised[1], alone.normalised[1])
     assert torch.equal(sampled.evaluations[1], alone.evaluations[1])
@@ -128,12 +131,12 @@ def test_the_configuration_builds_what_it_says() -> None:
     sampler = build(load("eval", ["run=x", "sampler=rtc_ebt"]).sampler)
     assert isinstance(sampler, ContinuedDescent)
     assert sampler.max_steps == 20
-    assert "rtc (quadratic energy, pull 0.5, delay 2, execution 4, exp weights) in descent" in str(sampler)
+    assert "rtc (quadratic energy, pull 0.5, delay 2, exp weights) in descent" in str(sampler)
 
 
 @pytest.mark.parametrize(
     ("override", "words"),
-    [("execution=0", "execution=0: expected"), ("pull=1.0", "sampler.pull is 1"), ("schedule=cosine", "'cosine'")],
+    [("delay=-1", "delay=-1, expected"), ("pull=1.0", "sampler.pull is 1"), ("schedule=cosine", "'cosine'")],
 )
 def test_bad_values_are_refused(override: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
@@ -142,4 +145,4 @@ def test_bad_values_are_refused(override: str, words: str) -> None:
 
 def test_a_sampler_that_denoises_is_refused() -> None:
     with pytest.raises(ConfigError, match="for those that denoise use rtc"):
-        ContinuedDescent(make_sampler("euler", 4), 2, 4)  # type: ignore[arg-type]
+        ContinuedDescent(make_sampler("euler", 4), 2)  # type: ignore[arg-type]

@@ -105,7 +105,7 @@ def test_without_a_prefix_it_is_the_plain_sampler() -> None:
 def test_around_a_continuation_the_rest_of_the_chunk_is_pulled(path: NoisePath) -> None:
     asked, inner = request([True, False, True]), make_sampler("ddim", 6)
     assert asked.previous is not None
-    both = Inpaint(Continuation(inner, FROZEN, 1, "ones"), FROZEN)(Chained(path), asked)
+    both = Inpaint(Continuation(inner, FROZEN, "ones"), FROZEN)(Chained(path), asked)
     alone = Inpaint(inner, FROZEN)(Chained(path), request([True, False, True]))
     assert torch.equal(both.normalised[::2, :FROZEN], asked.previous[::2, :FROZEN])
     assert torch.equal(both.normalised[1], alone.normalised[1])

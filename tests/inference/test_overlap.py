@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from robopolicy.denoise.noise import RowNoise
+from robopolicy.denoise.sampler import Request, make_sampler
 from robopolicy.errors import ConfigError
-from robopolicy.inference.overlap import Schedule, continuation_weights
+from robopolicy.inference.continuation import Continuation
+from robopolicy.inference.overlap import Schedule, continuation_weights, row_weights
 
 
 def test_weights_are_the_published_ones() -> None:
@@ -40,5 +44,25 @@ def test_weights_fall_from_one_to_zero_for_every_window(schedule: Schedule) -> N
 
 @pytest.mark.parametrize(("delay", "end"), [(3, 2), (-1, 4), (2, 9)])
 def test_windows_that_do_not_fit_are_refused(delay: int, end: int) -> None:
-    with pytest.raises(ConfigError, match=f"sampler.delay={delay} and sampler.execution={8 - end} do not fit"):
+    with pytest.raises(
+        ConfigError, match=f"sampler.delay={delay} does not fit chunks of 8 actions of which {8 - end} are"
+    ):
         continuation_weights(8, delay, end, "exp")
+
+
+def test_rows_have_weight_on_what_their_own_last_chunk_says_only() -> None:
+    previous = torch.zeros(3, 8, 2)
+    request = Request(
+        RowNoise(0, [(row, 0) for row in range(3)]), previous=previous, warm=torch.tensor([True, False, True])
+    )
+    sampler = Continuation(make_sampler("euler", 2), 2, "linear")
+    everywhere = row_weights(sampler, 8, request)
+    partly = row_weights(sampler, 8, replace(request, known=torch.tensor([5, 0, 8])))
+    whole, some = continuation_weights(8, 2, 8, "linear"), continuation_weights(8, 2, 5, "linear")
+    none = torch.zeros(8)
+    assert everywhere is not None
+    assert partly is not None
+    assert torch.equal(everywhere, torch.stack([whole, none, whole]))
+    assert torch.equal(partly, torch.stack([some, none, whole]))
+    with pytest.raises(ConfigError, match="delay=2 does not fit chunks of 8 actions of which 7 are executed"):
+        row_weights(sampler, 8, replace(request, known=torch.tensor([1, 0, 8])))
