@@ -11,10 +11,12 @@ import yaml
 from omegaconf import DictConfig
 
 from robopolicy.command import Run
+from robopolicy.configuration import plain
 from robopolicy.errors import ConfigError
 from robopolicy.evaluation import pictures
 from robopolicy.evaluation.episodes import load_results
-from robopolicy.files import write_bytes, write_json
+from robopolicy.files import write_bytes, write_json, write_text
+from robopolicy.jobs import compositions
 from robopolicy.jobs.evaluate import VIDEO_FOLDER
 from robopolicy.jobs.train import CONFIG_FILE
 from robopolicy.training.metrics import read_metrics
@@ -24,7 +26,9 @@ _MOST_RECORDS = 200
 
 def publish(config: DictConfig, run: Run) -> Mapping[str, Any]:
     """Writes `<out>/<name>.json` with the training records and the evaluation, the pictures made from it, and the
-    videos."""
+    videos; or, with `compositions`, their table."""
+    if config.compositions is not None:
+        return _publish_compositions(config, run)
     trained, evaluation, out = Path(config.run), Path(config.evaluation), Path(config.out)
     results = load_results(evaluation / "result.json")
     records = read_metrics(trained)
@@ -44,6 +48,17 @@ def publish(config: DictConfig, run: Run) -> Mapping[str, Any]:
         if picture is not None:
             write_bytes(out / f"{config.name}_{kind}.svg", picture)
     run.say(f"wrote {out / config.name}.json and its pictures")
+    return {"name": config.name, "out": str(out)}
+
+
+def _publish_compositions(config: DictConfig, run: Run) -> Mapping[str, Any]:
+    folders, out = plain(config)["compositions"], Path(config.out)
+    if not isinstance(folders, list) or not folders:
+        raise ConfigError(f"compositions={folders}, expected a list of folders that compose.py wrote")
+    document = compositions.summary([Path(str(folder)) for folder in folders])
+    write_json(out / f"{config.name}.json", document)
+    write_text(out / f"{config.name}.md", compositions.page(document, config.name))
+    run.say(f"wrote {out / config.name}.md")
     return {"name": config.name, "out": str(out)}
 
 
