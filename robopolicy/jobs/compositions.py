@@ -59,8 +59,8 @@ def page(document: Mapping[str, Any], name: str) -> str:
     lines = [
         f"# Compositions: {gains} of {len(rows)} gain",
         "Each line is one `python scripts/compose.py`: weights chosen on tuning seeds, the figures from report seeds, "
-        "the difference paired by seed. A gain needs an interval above 0 and, over all lines, p below 0.05 after Holm's "
-        f"correction. [{name}.json]({name}.json) has the commands and the last round of every search.",
+        "the difference paired by seed. A gain needs an interval above 0 and, over all lines, p below 0.05 after "
+        f"Holm's correction. [{name}.json]({name}.json) has the commands and the last round of every search.",
         "\n".join(_line(cells) for cells in (_HEADER, ["---"] * len(_HEADER), *(_cells(row) for row in rows))),
     ]
     return "\n\n".join(lines) + "\n"

@@ -62,7 +62,7 @@ def test_the_page_has_a_line_for_each_and_counts_the_gains(tmp_path: Path) -> No
     assert text.startswith("# Compositions: 1 of 2 gain\n")
     lines = [line for line in text.splitlines() if line.startswith("| lift_hard: a, b | 0.25 / 0.75 | ")]
     assert [line.endswith("a gain |") for line in lines] == [True, False]
-    assert "| b | +0.000 [+0.000, +0.000] | 1 |" in lines[1]
+    assert "| b | +0.000 [-0.018, +0.018] | 1 |" in lines[1]
 
 
 def test_folders_without_a_report_are_refused(tmp_path: Path) -> None:
