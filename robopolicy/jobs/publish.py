@@ -29,6 +29,8 @@ def publish(config: DictConfig, run: Run) -> Mapping[str, Any]:
     videos; or, with `compositions`, their table."""
     if config.compositions is not None:
         return _publish_compositions(config, run)
+    if config.run is None or config.evaluation is None:
+        raise ConfigError("publish.py needs run=... and evaluation=..., or compositions=[...]")
     trained, evaluation, out = Path(config.run), Path(config.evaluation), Path(config.out)
     results = load_results(evaluation / "result.json")
     records = read_metrics(trained)

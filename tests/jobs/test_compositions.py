@@ -82,3 +82,5 @@ def test_publish_writes_the_table(tmp_path: Path) -> None:
     assert refusal_of("publish", "compositions=[]", "name=gpc", cwd=tmp_path).startswith(
         "compositions=[], expected a list"
     )
+    sentence = "publish.py needs run=... and evaluation=..., or compositions=[...]"
+    assert refusal_of("publish", "name=gpc", cwd=tmp_path) == sentence
