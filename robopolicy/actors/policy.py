@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class _Episode:
 
 class PolicyActor:
     """Asks the policy for a chunk of Tp actions every Ta ticks and waits for the answer.
+
+    What a sampler says of a row (`Sampled.info`) goes with the chunk, but for what it does not know, NaN.
 
     With each question comes the last answer of the row, moved to now (`Request.previous`), for samplers that start from
     it. There is none in the first call of an episode, after `forget`, and when it is Tp ticks old.
@@ -116,7 +119,7 @@ class PolicyActor:
         info = {"evaluations": sampled.evaluations.float(), **sampled.info}
         answers = {}
         for row, (slot, ask, episode) in enumerate(zip(slots, asks, episodes, strict=True)):
-            values = {name: float(value[row]) for name, value in info.items()}
+            values = {name: said for name, value in info.items() if not math.isnan(said := float(value[row]))}
             answers[slot] = chunk_from(actions[row], ask.now_ns, self._period_ns, "policy", values)
             episode.calls += 1
             episode.next_call_ns = ask.now_ns + self.execution * self._period_ns

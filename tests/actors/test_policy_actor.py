@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,25 @@ def test_one_robot_runs_through_the_loop_and_every_episode_has_its_own_noise() -
         assert summary.success
         ends.append(robot.observe()["position"].value[0])
     assert ends[0] != pytest.approx(ends[1], abs=1e-12)
+
+
+class Silent(Halving):
+    """Knows the energy of its first row only."""
+
+    def sample(self, encoded: Encoded, request: Request) -> Sampled:
+        energies = torch.tensor([2.0, torch.nan])
+        return replace(super().sample(encoded, request), info={"energy": energies})
+
+
+def test_what_a_sampler_does_not_know_of_a_row_is_left_out() -> None:
+    actor = PolicyActor(Silent(), seed=0, batch_size=2)
+    for slot in range(2):
+        actor.reset(slot, seed=slot)
+    chunks = actor.act({slot: Ask(0, 0, seen(1.0)) for slot in range(2)})
+    assert [dict(chunk.info) for chunk in chunks.values() if chunk] == [
+        {"evaluations": 7.0, "energy": 2.0},
+        {"evaluations": 7.0},
+    ]
 
 
 def warm_starts(request: Request) -> list[list[float] | None]:
