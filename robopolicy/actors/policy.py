@@ -45,7 +45,8 @@ class _Episode:
 class PolicyActor:
     """Asks the policy for a chunk of Tp actions every Ta ticks and waits for the answer.
 
-    What a sampler says of a row (`Sampled.info`) goes with the chunk, but for what it does not know, NaN.
+    What a sampler says of a row (`Sampled.info`) goes with the chunk, but for what it does not know, NaN; and `seam`,
+    how far the new action for now is from the last answer's (root mean square over its elements, normalised).
 
     With each question comes the last answer of the row, moved to now (`Request.previous`), for samplers that start from
     it. There is none in the first call of an episode, after `forget`, and when it is Tp ticks old.
@@ -120,6 +121,8 @@ class PolicyActor:
         answers = {}
         for row, (slot, ask, episode) in enumerate(zip(slots, asks, episodes, strict=True)):
             values = {name: said for name, value in info.items() if not math.isnan(said := float(value[row]))}
+            if (rest := previous[row]) is not None:
+                values["seam"] = float((sampled.normalised[row, 0] - rest[0]).square().mean().sqrt())
             answers[slot] = chunk_from(actions[row], ask.now_ns, self._period_ns, "policy", values)
             episode.calls += 1
             episode.next_call_ns = ask.now_ns + self.execution * self._period_ns

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from robopolicy.denoise.noise import Noise
-from robopolicy.denoise.sampler import Request, Sampled
+from robopolicy.denoise.sampler import Request, Sampled, clip_name
 from robopolicy.errors import ConfigError
 
 
@@ -169,7 +169,8 @@ class Descent:
             )
 
     def __str__(self) -> str:
-        return f"descent, {self.min_steps} to {self.max_steps} steps, tolerance {self.tolerance:g}"
+        steps = f"{self.min_steps} to {self.max_steps} steps"
+        return f"descent, {steps}, tolerance {self.tolerance:g}, {clip_name(self.clip)}"
 
     def __call__(self, landscape: Landscape, request: Request) -> Sampled:
         """`info` has the `steps` that each row took and the `energy` of its chunk."""

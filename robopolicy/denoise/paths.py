@@ -71,7 +71,7 @@ class VariancePreserving:
         return self.alpha(t) + self.sigma(t)
 
     def time_at(self, noise_ratio: Tensor) -> Tensor:
-        times = torch.arange(self.steps + 1, dtype=torch.float64, device=noise_ratio.device) / self.steps
+        times = torch.arange(1, self.steps + 1, dtype=torch.float64, device=noise_ratio.device) / self.steps
         ratios = self.sigma(times) / self.scale(times)
         nearest = (noise_ratio.double()[..., None] - ratios).abs().argmin(dim=-1)
         return times[nearest].to(noise_ratio.dtype)

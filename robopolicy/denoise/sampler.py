@@ -107,7 +107,7 @@ class TableSampler:
         self.clip = clip
 
     def __str__(self) -> str:
-        return f"{self._table.__name__}, {self.steps} steps, {_clip_name(self.clip)}"
+        return f"{self._table.__name__}, {self.steps} steps, {clip_name(self.clip)}"
 
     def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
         path, (_, *shape) = denoiser.path, denoiser.shape
@@ -146,7 +146,7 @@ class HeunSampler:
         self.clip = clip
 
     def __str__(self) -> str:
-        return f"heun, {self.steps} steps, {_clip_name(self.clip)}"
+        return f"heun, {self.steps} steps, {clip_name(self.clip)}"
 
     def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
         path, (rows, *shape) = denoiser.path, denoiser.shape
@@ -208,5 +208,6 @@ def _clipped(clean: Tensor, clip: float | None) -> Tensor:
     return clean if clip is None else clean.clamp(-clip, clip)
 
 
-def _clip_name(clip: float | None) -> str:
+def clip_name(clip: float | None) -> str:
+    """In two words, for reports."""
     return "no clipping" if clip is None else f"clip {clip:g}"

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
-import os
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -13,17 +10,6 @@ import torch
 from torch import Tensor, nn
 
 _NEW_STEP: Any = torch.compiler.cudagraph_mark_step_begin
-COMPILERS = ("c++", "g++", "clang++")
-
-
-def obstacle_to_compiling(device: torch.device) -> str | None:
-    """Why torch.compile cannot work here, None if it can."""
-    wanted = [name for name in (os.environ.get("CXX"), *COMPILERS) if name]
-    if not any(shutil.which(name) for name in wanted):
-        return f"there is no C++ compiler here ({', '.join(wanted)})"
-    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        return "the package triton is not installed"
-    return None
 
 
 def compile_in_place(net: nn.Module, device: torch.device) -> CompiledForward:

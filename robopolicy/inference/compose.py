@@ -47,8 +47,8 @@ class ComposedCode:
 class Composition(PolicyModule, Generic[Parent]):
     """What composed policies share: parents that agree, their streams, and the horizon that serves all of them.
 
-    A parent whose weight is exactly 0 is left out altogether, with its streams, horizon and cost; of the others To is
-    the longest, Tp the longest and Ta the shortest.
+    Parents must agree whatever their weights. One whose weight is exactly 0 is then left out, with its streams, horizon
+    and cost; of the others To is the longest, Tp the longest and Ta the shortest.
     """
 
     def __init__(

@@ -30,8 +30,9 @@ _PREFIX_NOISE = 0x696E_7061
 
 @dataclass(frozen=True)
 class Inpaint:
-    """A `robopolicy.denoise.sampler.Sampler`: in warm rows the first `frozen` actions are those of `Request.previous`,
-    bit for bit, whatever the sampler's clipping. The other rows are sampled as without it, bit for bit."""
+    """A `robopolicy.denoise.sampler.Sampler`: in warm rows the first `frozen` actions are those of `Request.previous`
+    (as many of them as are known), bit for bit, whatever the sampler's clipping. The other rows are sampled as without
+    it, bit for bit."""
 
     sampler: Sampler
     frozen: int
@@ -163,7 +164,8 @@ def _prefix(shape: tuple[int, int, int], request: Request, frozen: int) -> Prefi
         raise ConfigError(f"sampler.frozen is {frozen}, but chunks have {shape[1]} actions: expected at most that")
     if request.previous is None or request.warm is None or frozen == 0 or not bool(request.warm.any()):
         return None
-    early = torch.arange(shape[1], device=request.warm.device) < frozen
+    said = torch.full_like(request.warm, shape[1], dtype=torch.long) if request.known is None else request.known
+    early = torch.arange(shape[1], device=request.warm.device) < said.clamp(max=frozen)[:, None]
     return Prefix(request.previous, (request.warm[:, None] & early)[:, :, None])
 
 

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from robopolicy.errors import ConfigError
+
 
 def as_matrices(net: nn.Module) -> nn.Module:
     """A copy of `net` whose one-dimensional convolutions are matrix products. Differs by the order of its sums."""
@@ -36,6 +38,9 @@ def in_int8(net: nn.Module) -> nn.Module:
         warnings.simplefilter("ignore")  # torch 2.13 announces that torchao will take this over
         quantize: Any = torch.ao.quantization.quantize_dynamic
         quantised: nn.Module = quantize(matrices, {nn.Linear}, inplace=True)
+    for part in quantised.modules():
+        if isinstance(part, torch.ao.nn.quantized.dynamic.Linear):
+            part.register_forward_pre_hook(_refuse_gradients)
     return quantised
 
 
@@ -109,6 +114,12 @@ def _matrix(module: nn.Module) -> nn.Module | None:
     if isinstance(module, nn.ConvTranspose1d):
         return MatrixTransposedConvolution(module) if module.output_padding == (0,) else None
     return None if isinstance(module.padding, str) else MatrixConvolution(module)
+
+
+def _refuse_gradients(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """torch would leave them out without a word."""
+    if torch.is_grad_enabled() and any(value.requires_grad for value in inputs):
+        raise ConfigError("int8 products have no gradients, which this sampler needs")
 
 
 def _padding(convolution: nn.Conv1d | nn.ConvTranspose1d) -> int:

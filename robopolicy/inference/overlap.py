@@ -40,8 +40,7 @@ def continuation_weights(horizon: int, delay: int, end: int, schedule: Schedule)
     """
     if not 0 <= delay <= end <= horizon:
         raise ConfigError(
-            f"sampler.delay={delay} does not fit chunks of {horizon} actions of which {horizon - end} are executed "
-            "before the next call: expected a sum of at most that"
+            f"sampler.delay={delay} does not fit chunks of {horizon} actions, {end} of them known: expected 0 to {end}"
         )
     index = torch.arange(horizon, dtype=torch.float64)
     linear = ((end - index) / (end - delay + 1)).clamp(0.0, 1.0)
@@ -57,13 +56,17 @@ def continuation_weights(horizon: int, delay: int, end: int, schedule: Schedule)
 
 
 def row_weights(window: Window, horizon: int, request: Request) -> Tensor | None:
-    """[B, Tp], zero in rows that are not warm and on what the last chunk does not say (`Request.known`); None where
-    there is nothing to do. Raises ConfigError."""
+    """[B, Tp], zero in rows that are not warm and on what the last chunk does not say (`Request.known`), even before
+    the delay; None where there is nothing to do. Raises ConfigError for a delay longer than the chunk, in the first
+    call already."""
+    continuation_weights(horizon, window.delay, horizon, window.schedule)
     if request.previous is None or request.warm is None or not bool(request.warm.any()):
         return None
     ends = [horizon] * len(request.warm) if request.known is None else request.known.tolist()
     rows = [
-        continuation_weights(horizon, window.delay, int(end), window.schedule) if warm else torch.zeros(horizon)
+        continuation_weights(horizon, min(window.delay, int(end)), int(end), window.schedule)
+        if warm
+        else torch.zeros(horizon)
         for end, warm in zip(ends, request.warm.tolist(), strict=True)
     ]
     weights = torch.stack(rows).to(request.previous)

@@ -29,7 +29,7 @@ def make_composed(
     """A composed policy from the configuration in its checkpoint (`composed_config`), to be loaded.
 
     Each entry of `parents` has `policy`, a callable that lacks its spec, horizon and goals, and those beside it. `spec`
-    and `normaliser` are the parents' own. Raises ConfigError.
+    must be that which the parents make; `normaliser` is theirs. Raises ConfigError.
     """
     made = compose(
         [_parent(entry) for entry in parents],
@@ -41,6 +41,8 @@ def make_composed(
     )
     if made.horizon != horizon:
         raise ConfigError(f"the parents make a horizon {made.horizon}, expected {horizon}")
+    if made.spec != spec:
+        raise ConfigError("the parents make another spec than the composition's own: compose them again")
     return made
 
 

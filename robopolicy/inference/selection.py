@@ -22,7 +22,8 @@ from robopolicy.policies.policy import Horizon, Policy
 from robopolicy.spec import RobotSpec, check_fits
 
 _CANDIDATES, _CHOICE = 0x6361_6E64, 0x6368_6F69
-"""Numbers of branches that samplers do not use: for the noise of further candidates, and for the choice."""
+"""Numbers of branches that samplers do not use, for the noise of further candidates and for the choice; a selection
+among selections adds its depth."""
 
 
 class Critic(Protocol):
@@ -103,6 +104,7 @@ class BestOf(Generic[Code]):
             )
         self.policy, self.critic, self.count, self.temperature = policy, critic, count, temperature
         self.spec = _union(policy.spec, critic.spec)
+        self.depth: int = 1 + getattr(policy, "depth", -1)
 
     def __str__(self) -> str:
         if self.temperature == 0.0:
@@ -137,7 +139,7 @@ class BestOf(Generic[Code]):
 
     def _candidates(self, request: Request) -> Request:
         """The same request for every candidate, each with noise of its own."""
-        further = request.noise.branch(_CANDIDATES)
+        further = request.noise.branch(_CANDIDATES + self.depth)
         noise = CandidateNoise([request.noise, *(further.branch(number) for number in range(1, self.count))])
         previous, warm, known = request.previous, request.warm, request.known
         return replace(
@@ -152,7 +154,7 @@ class BestOf(Generic[Code]):
         """[B] candidates, given their values [B, K]."""
         if self.temperature == 0.0:
             return values.argmax(dim=1)
-        drawn = noise.branch(_CHOICE).uniform(1)[0].to(values.device)
+        drawn = noise.branch(_CHOICE + self.depth).uniform(1)[0].to(values.device)
         below = choice_probabilities(values, self.temperature).cumsum(dim=1) <= drawn[:, None]
         return below.sum(dim=1).clamp(max=self.count - 1)
 

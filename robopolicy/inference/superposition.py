@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from robopolicy.denoise.paths import VariancePreserving
-from robopolicy.denoise.sampler import Denoiser, Request, Sampled, checked_levels
+from robopolicy.denoise.sampler import Denoiser, Request, Sampled, checked_levels, clip_name
 from robopolicy.denoise.tables import ddpm
 from robopolicy.errors import ConfigError
 from robopolicy.inference.mixture import ComposedDenoiser
@@ -71,7 +71,9 @@ class Superposition:
             raise ConfigError(f"sampler.temperature is {self.temperature:g}, expected 0 or more")
 
     def __str__(self) -> str:
-        return f"{self.operator.upper()} by superposition, {self.steps} steps"
+        bias = "" if self.bias is None else f", bias {' '.join(f'{value:g}' for value in self.bias)}"
+        softness = f", temperature {self.temperature:g}{bias}" if self.operator == "or" else ""
+        return f"{self.operator.upper()} by superposition, {self.steps} steps{softness}, {clip_name(self.clip)}"
 
     def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
         parents, path = _composed(denoiser)

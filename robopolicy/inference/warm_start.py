@@ -16,7 +16,16 @@ from torch import Tensor
 
 from robopolicy.denoise.descent import Descent, EnergySampler, Landscape
 from robopolicy.denoise.paths import NoisePath, VariancePreserving
-from robopolicy.denoise.sampler import ActionAware, Denoiser, Request, Sampled, Sampler, checked_levels, follow
+from robopolicy.denoise.sampler import (
+    ActionAware,
+    Denoiser,
+    Request,
+    Sampled,
+    Sampler,
+    checked_levels,
+    clip_name,
+    follow,
+)
 from robopolicy.denoise.tables import Table, TableFunction, ddim, ddpm, euler
 from robopolicy.errors import ConfigError
 from robopolicy.spec import ArraySpec
@@ -85,7 +94,8 @@ class RealTimeIteration:
         levels = " ".join(f"{level:g}" for level in self.levels)
         start = "re-noised" if self.renoise else "unnoised"
         ends = "" if self.discrete == "none" else f", discrete parts {self.discrete} {self.discrete_scale:g}"
-        return f"rti {self.step} at {levels}, {start}, {self.spacing}{ends}; first {self.cold}"
+        how = f"{start}, {self.spacing}, {clip_name(self.clip)}{ends}"
+        return f"rti {self.step} at {levels}, {how}; first {self.cold}"
 
     @property
     def steps(self) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from robopolicy.inference.compiled import obstacle_to_compiling
 from robopolicy.inference.matrices import as_matrices, in_bf16, in_int8
+from robopolicy.nets.compiler import obstacle_to_compiling
 from robopolicy.nets.energy import EnergyTransformer
 from robopolicy.nets.protocols import LevelCache
 

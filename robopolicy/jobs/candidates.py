@@ -94,7 +94,7 @@ class Candidates:
             "parents": [{"name": each.name, "weights": each.weights_hash} for each in self.parents],
             "scales": self._scales,
             "task": json.loads(json.dumps(self.task)),
-            "sampler": "the policies' own" if self._sampler is None else str(build(self._sampler)),
+            "sampler": self._sampler or [str(getattr(each.policy, "sampler", "none")) for each in self.parents],
             "execution": self._config.execution,
             "noise seed": int(self._config.noise_seed),
             "slots": int(self._config.slots),
@@ -105,7 +105,7 @@ class Candidates:
         """Writes down what the candidates share. Raises ConfigError when the folder is of a search with others."""
         path = self._folder / _FOLDER / "settings.json"
         if path.is_file():
-            former = json.loads(path.read_text())
+            former = _read(path)
             if different := [key for key, value in self.settings.items() if former.get(key) != value]:
                 raise ConfigError(
                     f"run_folder={self._folder} holds a search with other settings ({', '.join(different)}): choose "
@@ -135,6 +135,8 @@ class Candidates:
         """The episodes of `seeds`, in their order; those that are on disk are not run again."""
         path = self._folder / _FOLDER / ("_".join(f"{weight:g}" for weight in weights) + ".json")
         known = {result.seed: result for result in load_results(path)} if path.is_file() else {}
+        if known and _read(path).get("weights") != list(weights):
+            raise ConfigError(f"{path} holds episodes of other weights, expected {list(weights)}: remove it")
         for _ in set(known) & set(seeds):
             on_episode()
         if fresh := [seed for seed in seeds if seed not in known]:
@@ -184,6 +186,14 @@ class Candidates:
         if self._sampler is None or (is_parent(weights) and isinstance(build(self._sampler), Superposition)):
             return None
         return self._sampler
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"{path} is no JSON ({error}): choose another run_folder") from error
+    return found
 
 
 def _datasets(facts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -11,12 +11,15 @@ from omegaconf import DictConfig
 
 from robopolicy.configuration import build
 from robopolicy.errors import ConfigError
+from robopolicy.inference.compose import Composition
 from robopolicy.inference.fast import make_fast
 from robopolicy.inference.selection import BestOf
 from robopolicy.nets.protocols import LevelCache
 from robopolicy.policies.generative import GenerativePolicy
 from robopolicy.policies.policy import HasSampler, Policy, PolicyModule
 from robopolicy.rl.critic import load_critic
+
+_CANDIDATES = 16
 
 
 def choose(
@@ -34,7 +37,8 @@ def choose(
         "guidance": _choose_guidance(policy, config),
         "experts": _choose_experts(policy, config),
     }
-    chosen["network"] = str(make_fast(policy, config.fast, batch_size=int(config.slots), folder=trained, say=say))
+    rows = int(config.slots) * _candidates(config)
+    chosen["network"] = str(make_fast(policy, config.fast, batch_size=rows, folder=trained, say=say))
     acting, chosen["critic"] = _choose_critic(policy, config)
     return acting, chosen
 
@@ -59,6 +63,8 @@ def _choose_guidance(policy: PolicyModule, config: DictConfig) -> str:
     if weight is not None:
         if not isinstance(weight, int | float) or not math.isfinite(weight):
             raise ConfigError(f"guidance={weight} is no weight, expected a number such as 1.5")
+        if isinstance(policy, Composition):
+            raise ConfigError(f"guidance={weight:g} was given, but the policies of a composition are guided as trained")
         if not isinstance(policy, GenerativePolicy):
             raise ConfigError(f"guidance={weight:g} was given, but a {type(policy).__name__} does not denoise")
         policy.guidance = float(weight)
@@ -72,13 +78,22 @@ def _choose_experts(policy: PolicyModule, config: DictConfig) -> str:
         return "routed at every call" if has_experts else "none"
     if not isinstance(policy, GenerativePolicy) or not policy.prepare():
         raise ConfigError("cache_experts=true needs a mixture of experts: a policy that was trained with policy=mode")
-    return "cached for the levels of the sampler"
+    return f"cached for the sampler's own {policy.sampler.steps} levels, others are routed"
 
 
 def _choose_critic(policy: PolicyModule, config: DictConfig) -> tuple[Policy[Any], str]:
     """The policy, or the best of its candidates."""
     if config.critic is None:
+        if config.candidates is not None or config.temperature is not None:
+            raise ConfigError("candidates= and temperature= need a critic that chooses: add critic=<run of critic.py>")
         return policy, "none"
     critic = load_critic(Path(config.critic))[0].to(config.device)
-    best = BestOf(policy, critic, int(config.candidates), float(config.temperature))
+    best = BestOf(policy, critic, _candidates(config), float(config.temperature or 0.0))
     return best, f"{best}, by {config.critic}"
+
+
+def _candidates(config: DictConfig) -> int:
+    """Chunks of a row in one call."""
+    if config.critic is None:
+        return 1
+    return _CANDIDATES if config.candidates is None else int(config.candidates)

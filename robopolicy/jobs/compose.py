@@ -48,6 +48,7 @@ def compose_runs(config: DictConfig, run: Run) -> Mapping[str, Any]:
     best, found = _given_weights(config, len(parents)), None
     candidates.policy(best or _equal(len(parents)))  # what cannot be composed is the first thing to be said
     candidates.claim_folder()
+    _say_differences(config, run, parents)
     if best is None:
         found = _search(config, run, candidates)
         best = found.best
@@ -63,6 +64,18 @@ def compose_runs(config: DictConfig, run: Run) -> Mapping[str, Any]:
         "search": None if found is None else _search_json(found),
         **report,
     }
+
+
+def _say_differences(config: DictConfig, run: Run, parents: Sequence[Parent]) -> None:
+    """What else than the composition could make a difference to a parent alone."""
+    executions = {parent.name: parent.policy.horizon.execution for parent in parents}
+    if config.execution is None and len(set(executions.values())) > 1:
+        told = ", ".join(f"{name} {count}" for name, count in executions.items())
+        run.say(f"note: actions executed between calls differ ({told}): add execution= to compare at equal planning")
+    samplers = {parent.name: str(getattr(parent.policy, "sampler", "none")) for parent in parents}
+    if config.sampler is None and len(set(samplers.values())) > 1:
+        told = "; ".join(f"{name}: {sampler}" for name, sampler in samplers.items())
+        run.say(f"note: each policy alone has its own sampler ({told}): add sampler= to compare at equal ones")
 
 
 def _search(config: DictConfig, run: Run, candidates: Candidates) -> Found:

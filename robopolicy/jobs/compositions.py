@@ -15,10 +15,10 @@ from robopolicy.evaluation.statistics import holm
 _LEVEL = 0.05
 _HEADER = (
     "policies",
-    "weights found",
+    "weights",
     "success",
     "each alone",
-    "best alone on tuning seeds",
+    "best alone",
     "difference to it",
     "p (Holm)",
 )
@@ -58,9 +58,10 @@ def page(document: Mapping[str, Any], name: str) -> str:
     gains = sum(row["gain"] for row in rows)
     lines = [
         f"# Compositions: {gains} of {len(rows)} gain",
-        "Each line is one `python scripts/compose.py`: weights chosen on tuning seeds, the figures from report seeds, "
-        "the difference paired by seed. A gain needs an interval above 0 and, over all lines, p below 0.05 after "
-        f"Holm's correction. [{name}.json]({name}.json) has the commands and the last round of every search.",
+        "Each line is one `python scripts/compose.py`: weights found on tuning seeds (given ones are marked), the "
+        "figures from report seeds, the difference to the parent that was best alone on the tuning seeds (for given "
+        "weights: on the report seeds), paired by seed. A gain needs an interval above 0 and, over all lines, p below "
+        f"0.05 after Holm's correction. [{name}.json]({name}.json) has the commands and the last round of each search.",
         "\n".join(_line(cells) for cells in (_HEADER, ["---"] * len(_HEADER), *(_cells(row) for row in rows))),
     ]
     return "\n\n".join(lines) + "\n"
@@ -98,7 +99,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     difference = row["difference"]
     return [
         f"{row['task']}: {', '.join(row['policies'])}",
-        " / ".join(f"{weight:g}" for weight in row["weights"]),
+        " / ".join(f"{weight:g}" for weight in row["weights"]) + ("" if row["tuning"] else ", given"),
         _rate(row["success"]),
         alone,
         row["compared_with"],

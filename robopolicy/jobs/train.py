@@ -15,7 +15,7 @@ from robopolicy.command import Run, is_main_process
 from robopolicy.configuration import plain
 from robopolicy.dataset.dataset import Dataset
 from robopolicy.dataset.goals import Goal, goals_from, statistics_with_goals, with_goals
-from robopolicy.dataset.statistics import dataset_statistics
+from robopolicy.dataset.statistics import Statistics, dataset_statistics
 from robopolicy.dataset.windows import Windows, split
 from robopolicy.denoise.noise import generator_for
 from robopolicy.errors import ConfigError, DatasetError
@@ -45,9 +45,7 @@ def train(config: DictConfig, run: Run) -> Mapping[str, Any]:
     windows = windows_of(training, config)
     held_out_windows = windows_of(held_out, config) if held_out else None
     statistics = statistics_with_goals(dataset_statistics(training), goals)
-    normaliser = SpecNormaliser.fit(spec, statistics, _discrete_scale(config))
-    if (other := config.get("action_statistics")) is not None:
-        normaliser.action = _action_normaliser(Path(other), spec)
+    normaliser = _normaliser(config, spec, statistics, resumed=resume_from is not None)
     policy = _seeded_policy(config, spec, normaliser, settings.seed)
     describe = _describer(config, policy, dataset, settings)
     if resume_from is None and is_main_process():
@@ -116,9 +114,17 @@ def _goals(config: DictConfig) -> dict[str, Goal]:
     return goals_from(plain(config)["task"].get("goals"))
 
 
-def _discrete_scale(config: DictConfig) -> float:
-    scale = config.get("discrete_scale")  # a run that is resumed may be older than the key
-    return 1.0 if scale is None else float(scale)
+def _normaliser(
+    config: DictConfig, spec: RobotSpec, statistics: Mapping[str, Statistics], *, resumed: bool
+) -> SpecNormaliser:
+    """Fitted to the data; a run that is resumed brings its own, and may be older than the options."""
+    scale, other = config.get("discrete_scale"), config.get("action_statistics")
+    if scale is not None and other is not None:
+        raise ConfigError(f"discrete_scale={scale} and action_statistics={other} exclude each other: leave one out")
+    normaliser = SpecNormaliser.fit(spec, statistics, 1.0 if scale is None else float(scale))
+    if other is not None and not resumed:
+        normaliser.action = _action_normaliser(Path(other), spec)
+    return normaliser
 
 
 def _action_normaliser(run: Path, spec: RobotSpec) -> Normaliser:

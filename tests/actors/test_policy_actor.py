@@ -189,3 +189,14 @@ def test_rows_without_an_answer_are_told_apart_from_those_with_one() -> None:
 def test_more_actions_than_a_chunk_has_or_none_cannot_be_executed(execution: int) -> None:
     with pytest.raises(ConfigError, match=f"execution={execution}, expected 1 to 4"):
         PolicyActor(Halving(), seed=0, batch_size=1, execution=execution)
+
+
+def test_the_seam_is_how_far_the_new_action_is_from_the_last_answers() -> None:
+    actor, period = PolicyActor(Halving(), seed=0, batch_size=1, execution=2), SPEC.period_ns
+    actor.reset(0, seed=0)
+    first = actor.act({0: Ask(0, 0, seen(1.0))})[0]
+    second = actor.act({0: Ask(2, 2 * period, seen(1.0))})[0]
+    assert first is not None
+    assert second is not None
+    assert "seam" not in first.info
+    assert second.info["seam"] == pytest.approx(0.5 - 0.125)

@@ -27,7 +27,7 @@ def test_a_time_is_found_by_its_noise_ratio(time: float, name: str) -> None:
 
 def test_levels_are_found_by_their_noise_ratio() -> None:
     path = PATHS["diffusion"]
-    times = torch.arange(101, dtype=torch.float64) / 100
+    times = torch.arange(1, 101, dtype=torch.float64) / 100
     ratios = path.sigma(times) / (path.alpha(times) + path.sigma(times))
     assert torch.equal(path.time_at(ratios), times)
     assert torch.equal(path.time_at(ratios + 1e-7), times)
@@ -80,3 +80,9 @@ def test_samples_are_those_of_the_path() -> None:
         b = sampler(GaussianDenoiser(path, 0.3, 0.2, SHAPE), Request(noise_of(200)))
         torch.testing.assert_close(a.normalised, b.normalised, atol=1e-5, rtol=0)
         assert torch.equal(a.evaluations, b.evaluations)
+
+
+def test_the_quietest_level_is_the_nearest_of_less_noise() -> None:
+    """Time 0 is no level: there is no network for it, and its noise is none to scale by."""
+    path = VariancePreserving(100)
+    assert path.time_at(torch.tensor([0.0, 1e-4, 0.004])).tolist() == pytest.approx([0.01, 0.01, 0.01])

@@ -14,12 +14,15 @@ from torch import Tensor, nn
 
 from robopolicy.configuration import load, plain
 from robopolicy.denoise.noise import RowNoise
-from robopolicy.denoise.sampler import Request
+from robopolicy.denoise.sampler import Request, make_sampler
 from robopolicy.errors import ConfigError
 from robopolicy.inference import fast
 from robopolicy.inference.compiled import CompiledForward
 from robopolicy.inference.compose import compose
+from robopolicy.inference.continuation import Continuation
 from robopolicy.inference.fast import FILE, TOLERANCE, make_fast
+from robopolicy.inference.trial import Trial
+from robopolicy.inference.warm_start import RealTimeIteration
 from robopolicy.policies.factory import make_policy
 from robopolicy.policies.policy import PolicyModule
 from robopolicy.spec import ArraySpec, RobotSpec
@@ -239,3 +242,27 @@ def without_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
     """A PATH on which there is nothing."""
     monkeypatch.setenv("PATH", str(tmp_path_factory.mktemp("empty")))
     monkeypatch.delenv("CXX", raising=False)
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "flow"])
+def test_int8_is_refused_where_the_sampler_wants_gradients(kind: str) -> None:
+    """torch would leave the gradient out without a word."""
+    policy = _policy(kind)
+    policy.sampler = Continuation(make_sampler("ddim", 3), 2)
+    with pytest.raises(ConfigError, match="fast=int8 does not work here: ConfigError: int8 products have no gradients"):
+        make_fast(policy, "int8", batch_size=1)
+    policy.sampler = Continuation(make_sampler("ddim", 3), 2, jacobian="identity")
+    assert make_fast(policy, "int8", batch_size=1).way == "int8"
+
+
+def test_later_calls_are_compared_too() -> None:
+    """A network that is right as long as nobody continues an answer is not fast but wrong."""
+    policy = _policy()
+    policy.sampler = RealTimeIteration(make_sampler("ddim", 3), [0.1])
+    trial = Trial(policy, 1, torch.device("cpu"))
+    assert trial.difference() < 1e-5
+    plain_net = policy.net.forward
+    policy.net.forward = lambda x, level, condition: (
+        plain_net(x, level, condition) + (level < 10.0).float().view(-1, 1, 1)
+    )
+    assert trial.difference() > 0.5

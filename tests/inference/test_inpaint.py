@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -193,3 +193,11 @@ def test_bad_values_are_refused() -> None:
         Inpaint(Descent(), 2)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="needs a descent inside"):
         InpaintDescent(make_sampler("ddim", 3), 2)  # type: ignore[arg-type]
+
+
+def test_only_what_the_last_chunk_says_is_written_in() -> None:
+    asked = replace(request([True, True, False]), known=torch.tensor([1, 6, 0]))
+    assert asked.previous is not None
+    sampled = Inpaint(make_sampler("ddim", 4), FROZEN)(Chained(PATHS[0]), asked)
+    same = (sampled.normalised == asked.previous).all(dim=2)
+    assert same.tolist() == [[True, *[False] * 5], [True, True, *[False] * 4], [False] * 6]

@@ -45,7 +45,7 @@ def test_weights_fall_from_one_to_zero_for_every_window(schedule: Schedule) -> N
 @pytest.mark.parametrize(("delay", "end"), [(3, 2), (-1, 4), (2, 9)])
 def test_windows_that_do_not_fit_are_refused(delay: int, end: int) -> None:
     with pytest.raises(
-        ConfigError, match=f"sampler.delay={delay} does not fit chunks of 8 actions of which {8 - end} are"
+        ConfigError, match=f"sampler.delay={delay} does not fit chunks of 8 actions, {end} of them known"
     ):
         continuation_weights(8, delay, end, "exp")
 
@@ -64,5 +64,8 @@ def test_rows_have_weight_on_what_their_own_last_chunk_says_only() -> None:
     assert partly is not None
     assert torch.equal(everywhere, torch.stack([whole, none, whole]))
     assert torch.equal(partly, torch.stack([some, none, whole]))
-    with pytest.raises(ConfigError, match="delay=2 does not fit chunks of 8 actions of which 7 are executed"):
-        row_weights(sampler, 8, replace(request, known=torch.tensor([1, 0, 8])))
+    late = row_weights(sampler, 8, replace(request, known=torch.tensor([1, 0, 8])))  # not even the delay is known
+    assert late is not None
+    assert late[0].tolist() == [1.0] + [0.0] * 7
+    with pytest.raises(ConfigError, match="delay=9 does not fit chunks of 8 actions"):
+        row_weights(Continuation(make_sampler("euler", 2), 9), 8, replace(request, previous=None, warm=None))

@@ -257,3 +257,18 @@ class _Code:
 
     def rows(self, index: Tensor) -> _Code:
         return _Code(len(index))
+
+
+def test_selections_of_selections_draw_different_candidates() -> None:
+    """3 x 3 candidates of a row are nine streams."""
+    policy, observation = make("diffusion"), observed()
+    seen: list[Tensor] = []
+
+    def remember(state: Tensor, actions: Tensor) -> Tensor:
+        seen.append(actions[:, :, 0, 0])
+        return actions[:, :, 0, 0]
+
+    drawn(BestOf(BestOf(policy, Scorer(remember), 3), Scorer(constant), 3), observation)
+    (candidates,) = seen
+    for row in candidates.reshape(ROWS, 9):
+        assert len({round(float(value), 4) for value in row}) == 9

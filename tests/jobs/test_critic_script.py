@@ -60,6 +60,23 @@ def test_a_critic_is_fitted_measured_and_kept(mixed_data: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_a_critic_chooses_among_the_chunks_of_a_policy_made_fast(
+    mixed_data: Path, reach_run: Path, tmp_path: Path
+) -> None:
+    output_of("critic", f"data={mixed_data}", *TINY, "run_folder=critic", cwd=tmp_path)
+    options = ("critic=critic", "candidates=3", "temperature=0.5", "fast=bf16", "sampler=rti", "execution=4")
+    small = ("task=reach", "task.max_steps=8", "episodes=2", "slots=2", "workers=1", "videos=0", "traces=0")
+    output_of("eval", f"run={reach_run}", *options, *small, "run_folder=evaluation", cwd=tmp_path)
+    found = json.loads((tmp_path / "evaluation/result.json").read_text())
+    assert found["settings"]["critic"] == "one of 3 candidates, temperature 0.5, by critic"
+    assert found["settings"]["network"].startswith("bf16, ")
+    first, second, *_ = found["episodes"][0]["info"]["evaluations"]
+    assert (first, second) == (3 * 10.0, 3 * 2.0)  # the first call has no last answer to continue
+    assert all(0.0 <= value <= 1.0 for value in found["episodes"][0]["info"]["value"])
+    assert (tmp_path / "evaluation/report.html").is_file()
+
+
+@pytest.mark.slow
 def test_data_without_failures_are_refused(reach_data: Path, tmp_path: Path) -> None:
     shutil.copytree(reach_data, tmp_path / "data")
     sentence = refusal_of("critic", "task=reach", "data=data", "run_folder=run", *TINY, cwd=tmp_path)

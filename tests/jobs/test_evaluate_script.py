@@ -166,3 +166,26 @@ def test_damaged_weights_are_refused(reach_run: Path, tmp_path: Path) -> None:
     truncate(tmp_path / "run/checkpoints/step_00000020/weights.safetensors")
     sentence = refusal_of("eval", "run=run", "episodes=1", cwd=tmp_path)
     assert sentence.startswith("run/checkpoints/step_00000020/weights.safetensors cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("sampler=rti", "execution=1"), {"sampler": "rti ddpm at 0.1 0.03, re-noised", "actions between calls": "1"}),
+        (("sampler=rtc", "execution=4"), {"sampler": "rtc (network Jacobian, beta 5, delay 2, exp weights) in euler"}),
+        (("sampler=inpaint", "execution=4", "fast=bf16"), {"sampler": "inpaint (first ", "network": "bf16, "}),
+    ],
+)
+def test_what_is_done_at_inference_is_an_option(
+    reach_run: Path, tmp_path: Path, options: tuple[str, ...], said: dict[str, str]
+) -> None:
+    output_of("eval", f"run={reach_run}", *options, "task.max_steps=10", "episodes=2", *SMALL, cwd=tmp_path)
+    found = result(tmp_path)
+    for name, text in said.items():
+        assert found["settings"][name].startswith(text)
+    assert any("seam" in episode["info"] for episode in found["episodes"])
+
+
+def test_candidates_without_a_critic_are_refused(reach_run: Path, tmp_path: Path) -> None:
+    sentence = refusal_of("eval", f"run={reach_run}", "candidates=4", *SMALL, cwd=tmp_path)
+    assert sentence == "candidates= and temperature= need a critic that chooses: add critic=<run of critic.py>"
