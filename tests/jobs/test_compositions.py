@@ -60,7 +60,7 @@ def test_the_page_has_a_line_for_each_and_counts_the_gains(tmp_path: Path) -> No
     document = summary([composed(tmp_path / "a", 40, 10), composed(tmp_path / "b", 0, 0)])
     text = page(json.loads(json.dumps(document)), "gpc")
     assert text.startswith("# Compositions: 1 of 2 gain\n")
-    lines = [line for line in text.splitlines() if line.startswith("| lift_hard: a, b | 0.25 / 0.75 | ")]
+    lines = [line for line in text.splitlines() if line.startswith("| lift_hard: a, b | 0.25 / 0.75, given | ")]
     assert [line.endswith("a gain |") for line in lines] == [True, False]
     assert "| b | +0.000 [-0.018, +0.018] | 1 |" in lines[1]
 

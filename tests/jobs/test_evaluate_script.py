@@ -179,7 +179,9 @@ def test_damaged_weights_are_refused(reach_run: Path, tmp_path: Path) -> None:
 def test_what_is_done_at_inference_is_an_option(
     reach_run: Path, tmp_path: Path, options: tuple[str, ...], said: dict[str, str]
 ) -> None:
-    output_of("eval", f"run={reach_run}", *options, "task.max_steps=10", "episodes=2", *SMALL, cwd=tmp_path)
+    output_of(
+        "eval", f"run={reach_run}", *options, "task=reach", "task.max_steps=10", "episodes=2", *SMALL, cwd=tmp_path
+    )
     found = result(tmp_path)
     for name, text in said.items():
         assert found["settings"][name].startswith(text)
