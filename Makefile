@@ -25,6 +25,7 @@ demo: install
 	$(BIN)/python scripts/collect.py task=$(TASK) out=data/$(TASK) run_folder=$(RUN)/collection
 	$(BIN)/python scripts/train.py policy=diffusion task=$(TASK) data=data/$(TASK) run_folder=$(RUN)
 	$(BIN)/python scripts/eval.py run=$(RUN) run_folder=$(RUN)/evaluation
+	@echo "the policy: $(RUN); for example: $(BIN)/python scripts/eval.py run=$(RUN) sampler=rti execution=1"
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"

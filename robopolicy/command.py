@@ -27,6 +27,9 @@ from robopolicy.files import write_json
 
 _PASSED_TO_HYDRA = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion")
 
+_SAY_EVERY_S = 60.0
+"""Where there is no terminal to draw a bar on, a line says so often how far it is."""
+
 
 @dataclass
 class Run:
@@ -54,8 +57,15 @@ class Run:
         with _bar(self.console, columns) as bar:
             task = bar.add_task(label, total=total, note="")
 
+            said = time.monotonic()
+
             def advance(steps: int = 1, note: str = "", total: int | None = None) -> None:
+                nonlocal said
                 bar.update(task, advance=steps, note=note, total=total)
+                if not self.console.is_terminal and time.monotonic() - said >= _SAY_EVERY_S:
+                    said = time.monotonic()
+                    state = bar.tasks[task]
+                    self.say(f"{label}: {state.completed:.0f} of {state.total or 0:.0f} {note}".rstrip())
 
             yield advance
 

@@ -48,6 +48,19 @@ def build(config: Mapping[str, Any] | DictConfig, packages: Sequence[str] = PACK
         raise
 
 
+def whole(config: DictConfig, key: str, least: int = 0) -> int | None:
+    """A whole number, None where the configuration leaves the choice open. Raises ConfigError for anything else.
+
+    Keys with a number as their default are checked when the command line is read, these are not.
+    """
+    value = config[key]
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{key}={value} is no choice, expected a whole number from {least} on")
+    return value
+
+
 def resolve(target: str, packages: Sequence[str] = PACKAGES) -> Any:
     """The class or function that a dotted path inside `packages` names."""
     module_name, _, name = target.rpartition(".")

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from robopolicy import configuration
-from robopolicy.configuration import build, load, plain, resolve
+from robopolicy.configuration import build, load, plain, resolve, whole
 from robopolicy.errors import ConfigError
 from robopolicy.evaluation.statistics import Interval
 from robopolicy.spec import ArraySpec, Part
@@ -163,3 +163,11 @@ def test_null_and_whole_numbers_for_fractions_are_fine(folder: Path) -> None:
 def test_an_unknown_configuration_is_named(folder: Path) -> None:
     with pytest.raises(ConfigError, match="bake"):
         load("bake")
+
+
+@pytest.mark.parametrize("value", ["two", 0, 1.5, True, [1]])
+def test_an_open_choice_is_none_or_a_whole_number(value: object) -> None:
+    assert whole(OmegaConf.create({"divisions": None}), "divisions", least=1) is None
+    assert whole(OmegaConf.create({"divisions": 3}), "divisions", least=1) == 3
+    with pytest.raises(ConfigError, match=r"divisions=.* is no choice, expected a whole number from 1 on"):
+        whole(OmegaConf.create({"divisions": value}), "divisions", least=1)

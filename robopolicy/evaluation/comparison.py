@@ -99,7 +99,8 @@ class Reference:
 
 
 def load_reference(path: Path) -> Reference:
-    """Raises ConfigError when `path` is no `result.json` of an evaluation."""
+    """That of a `result.json`, or of the folder that holds it. Raises ConfigError for anything else."""
+    path = path / "result.json" if path.is_dir() else path
     episodes = load_results(path)
     try:
         return Reference(path, str(json.loads(path.read_text())["settings"]["task"]), episodes)

@@ -149,6 +149,8 @@ def info_section(results: Sequence[EpisodeResult]) -> list[Section]:
     rows = [[name, len(v), *(f"{number:.4g}" for number in np.quantile(v, [0, 0.5, 1]))] for name, v in values.items()]
     table = page.grid_table(["what", "chunks", "least", "median", "most"], rows)
     caption = "Of all chunks of all episodes. Filled: successes. Outlined: failures."
+    if "seam" in values:
+        caption += " Seam: from what the last chunk said for now to the first action of the new one (normalised)."
     return [Section("What the policy said of its chunks", table + page.picture(histograms, caption))]
 
 

@@ -55,6 +55,8 @@ class FastReport:
     def __str__(self) -> str:
         if self.way not in self.measured:
             return self.way
+        if self.reused:
+            return f"{self.way}, chosen by an earlier measurement on this machine"
         here, before = self.measured[self.way], self.measured[REFERENCE].milliseconds
         return (
             f"{self.way}, {here.milliseconds:.2f} ms a call instead of {before:.2f} ms, "

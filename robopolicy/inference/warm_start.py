@@ -85,6 +85,8 @@ class RealTimeIteration:
             raise ConfigError(f"sampler.cold is '{self.cold}', expected a sampler that denoises, such as ddim")
         if not self.discrete_scale > 0.0:
             raise ConfigError(f"sampler.discrete_scale is {self.discrete_scale}, expected a positive number")
+        if not isinstance(self.levels, Sequence):
+            raise ConfigError(f"sampler.levels={self.levels} is no list, expected one such as [0.1,0.03]")
         try:
             checked_levels(self.levels)
         except ValueError as error:
@@ -131,7 +133,8 @@ class RealTimeIteration:
         if sigmas[-1] <= 0.0 or bool((sigmas.diff() >= 0.0).any()):
             raise ConfigError(
                 f"sampler.levels {list(self.levels)} are not levels of this policy's noise path: its noise there is "
-                f"{sigmas.tolist()}, which should fall and stay positive"
+                f"{sigmas.tolist()}, which should fall and stay positive; sampler=rti is for diffusion, rti_flow for "
+                "flow, rti_edm for EDM"
             )
         if self.spacing == "consistent":
             return _TABLES[self.step](path, levels)

@@ -9,10 +9,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from robopolicy.configuration import build
+from robopolicy.configuration import build, whole
 from robopolicy.errors import ConfigError
 from robopolicy.inference.compose import Composition
-from robopolicy.inference.fast import make_fast
+from robopolicy.inference.fast import REFERENCE, make_fast
 from robopolicy.inference.selection import BestOf
 from robopolicy.nets.protocols import LevelCache
 from robopolicy.policies.generative import GenerativePolicy
@@ -39,6 +39,8 @@ def choose(
     }
     rows = int(config.slots) * _candidates(config)
     chosen["network"] = str(make_fast(policy, config.fast, batch_size=rows, folder=trained, say=say))
+    if config.fast != REFERENCE:
+        say(f"fast={config.fast}: {chosen['network']} (measured for {rows} rows a call)")
     acting, chosen["critic"] = _choose_critic(policy, config)
     return acting, chosen
 
@@ -48,8 +50,8 @@ def _choose_sampler(policy: PolicyModule, config: DictConfig) -> str:
     if not isinstance(policy, HasSampler):
         if config.sampler is not None:
             raise ConfigError(
-                f"the sampler '{build(config.sampler)}' was given, but a {type(policy).__name__} has none: leave out "
-                "sampler="
+                f"the sampler '{build(config.sampler)}' was given, but this policy ({type(policy).__name__}) answers "
+                "in one pass: leave out sampler="
             )
         return "none: one evaluation a chunk"
     if config.sampler is not None:
@@ -88,7 +90,7 @@ def _choose_critic(policy: PolicyModule, config: DictConfig) -> tuple[Policy[Any
             raise ConfigError("candidates= and temperature= need a critic that chooses: add critic=<run of critic.py>")
         return policy, "none"
     critic = load_critic(Path(config.critic))[0].to(config.device)
-    best = BestOf(policy, critic, _candidates(config), float(config.temperature or 0.0))
+    best = BestOf(policy, critic, _candidates(config), _temperature(config))
     return best, f"{best}, by {config.critic}"
 
 
@@ -96,4 +98,12 @@ def _candidates(config: DictConfig) -> int:
     """Chunks of a row in one call."""
     if config.critic is None:
         return 1
-    return _CANDIDATES if config.candidates is None else int(config.candidates)
+    count = whole(config, "candidates", least=1)
+    return _CANDIDATES if count is None else count
+
+
+def _temperature(config: DictConfig) -> float:
+    value = config.temperature
+    if value is not None and not isinstance(value, int | float):
+        raise ConfigError(f"temperature={value} is no number, expected 0 or more")
+    return 0.0 if value is None else float(value)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from robopolicy.benchmarks.networks import check_device
 from robopolicy.command import Run
-from robopolicy.configuration import build, plain
+from robopolicy.configuration import build, plain, whole
 from robopolicy.dataset.dataset import Dataset
 from robopolicy.errors import ConfigError
 from robopolicy.evaluation.comparison import Comparison, Reference, compare_all
@@ -41,6 +41,9 @@ def compose_runs(config: DictConfig, run: Run) -> Mapping[str, Any]:
     torch.set_num_threads(1)  # beside the simulation workers more threads are slower, not faster
     check_device(config.device)
     folders = [Path(str(path)) for path in _listed(config, "runs")]
+    if len(folders) < 2:
+        raise ConfigError(f"runs={config.runs} is one policy, expected at least two: runs=[a,b]")
+    divisions = whole(config, "divisions", least=1) or (10 if len(folders) == 2 else 4)
     parents = loaded_parents(folders)
     task = _task(config, folders[0])
     sampler = None if config.sampler is None else plain(config)["sampler"]
@@ -48,9 +51,10 @@ def compose_runs(config: DictConfig, run: Run) -> Mapping[str, Any]:
     best, found = _given_weights(config, len(parents)), None
     candidates.policy(best or _equal(len(parents)))  # what cannot be composed is the first thing to be said
     candidates.claim_folder()
-    _say_differences(config, run, parents)
+    if int(config.report_episodes):
+        _say_differences(config, run, parents)
     if best is None:
-        found = _search(config, run, candidates)
+        found = _search(config, run, candidates, divisions)
         best = found.best
     folder = candidates.save(best)
     write_text(run.folder / CONFIG_FILE, yaml.safe_dump({"task": task}, sort_keys=False))
@@ -78,10 +82,9 @@ def _say_differences(config: DictConfig, run: Run, parents: Sequence[Parent]) ->
         run.say(f"note: each policy alone has its own sampler ({told}): add sampler= to compare at equal ones")
 
 
-def _search(config: DictConfig, run: Run, candidates: Candidates) -> Found:
+def _search(config: DictConfig, run: Run, candidates: Candidates, divisions: int) -> Found:
     """The weights that do best on the tuning seeds."""
-    count = len(candidates.parents)
-    grid = simplex_grid(count, config.divisions or (10 if count <= 2 else 4))
+    grid = simplex_grid(len(candidates.parents), divisions)
     seeds = _seeds(config, run, "tuning", config.tuning_seed, config.tuning_episodes)
     first = int(config.first_episodes)
     with run.progress("searching", most_episodes(len(grid), len(seeds), first)) as advance:

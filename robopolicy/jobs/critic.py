@@ -27,6 +27,8 @@ from robopolicy.training import checkpoint
 from robopolicy.training.metrics import Metrics
 
 CONFIG_FILE = "critic.yaml"
+_CHANCE = 0.6
+"""An AUROC below this is worth a warning."""
 
 
 def fit_critic(config: DictConfig, run: Run) -> Mapping[str, Any]:
@@ -118,6 +120,8 @@ def _say(run: Run, figures: Mapping[str, Any]) -> None:
     for name, text in (("auroc", "all windows"), ("first_auroc", "first windows of episodes")):
         if figures.get(name) is not None:
             run.say(f"held out, {text}: AUROC {figures[name]:.3f}")
+    if figures.get("auroc") is not None and figures["auroc"] < _CHANCE:
+        run.say("warning: it orders held-out windows hardly better than chance; train longer, or record more failures")
     if figures:
         run.say(f"held out: values are off by {figures['calibration_error']:.3f} on average")
     run.say(f"critic in {run.folder}")

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from robopolicy.actors.policy import PolicyActor
 from robopolicy.benchmarks.networks import check_device
 from robopolicy.command import Run
-from robopolicy.configuration import build, plain
+from robopolicy.configuration import build, plain, whole
 from robopolicy.errors import ConfigError
 from robopolicy.evaluation.comparison import Comparison, Reference, compare_all, load_reference
 from robopolicy.evaluation.episodes import EpisodeJob, EpisodeResult, results_json, success_by_detail
@@ -22,6 +22,7 @@ from robopolicy.evaluation.lockstep import evaluate
 from robopolicy.evaluation.report import write_evaluation
 from robopolicy.evaluation.statistics import bootstrap_mean, wilson
 from robopolicy.files import write_bytes
+from robopolicy.inference.warm_start import RealTimeIteration, WarmDescent
 from robopolicy.jobs.choices import choose
 from robopolicy.jobs.seeds import DEMONSTRATION, kinds_of
 from robopolicy.jobs.task import robot_spec
@@ -38,8 +39,17 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     """Evaluates a run and returns what `result.json` says."""
     torch.set_num_threads(1)  # beside the simulation workers more threads are slower, not faster
     trained, seeds = Path(config.run), range(int(config.seed), int(config.seed) + int(config.episodes))
-    if not seeds:
-        raise ConfigError(f"episodes={config.episodes} leaves nothing to evaluate, expected at least 1")
+    if not seeds or seeds[0] < 0:
+        raise ConfigError(
+            f"episodes={config.episodes} from seed={config.seed} on leave nothing to evaluate: expected at least 1, 0"
+        )
+    if int(config.slots) < 1:
+        raise ConfigError(f"slots={config.slots} has no room for an episode, expected at least 1")
+    execution = whole(config, "execution", least=1)
+    if (run.folder / "checkpoints").exists():
+        raise ConfigError(
+            f"run_folder={run.folder} holds a training run, whose result this would replace: choose another"
+        )
     checkpoint.newest(trained)  # a run that is none is the first thing to be said
     task = _task(config, trained)
     references = _references(config, task["name"], seeds)
@@ -54,8 +64,12 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         seed=int(config.noise_seed),
         batch_size=int(config.slots),
         device=config.device,
-        execution=config.execution,
+        execution=execution,
     )
+    if isinstance(getattr(loaded, "sampler", None), RealTimeIteration | WarmDescent) and actor.execution > 1:
+        run.say(
+            f"note: real-time iteration is meant for execution=1, here {actor.execution} actions a chunk are executed"
+        )
     if DEMONSTRATION in (kinds := kinds_of(seeds)):
         run.say(
             f"warning: demonstration seeds are among {seeds[0]} to {seeds[-1]}, so this says nothing about new ones"
@@ -103,7 +117,7 @@ def _settings(
         "task": task["name"],
         "run": str(trained),
         "checkpoint": f"step {description.step}, averaged weights",
-        **chosen,
+        **{name: what for name, what in chosen.items() if what not in ("none", "reference")},
         "seeds": " and ".join(kinds),
         "slots": int(config.slots),
         "noise seed": int(config.noise_seed),

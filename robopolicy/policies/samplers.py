@@ -24,5 +24,8 @@ def denoising_sampler(sampler: Sampler, path: NoisePath, action: ArraySpec) -> S
 def energy_sampler(sampler: EnergySampler, action: ArraySpec) -> EnergySampler:
     """`sampler` for this action. Raises ConfigError for anything that does not walk downhill."""
     if not isinstance(sampler, EnergySampler):
-        raise ConfigError(f"an energy policy acts by descent, it cannot use the sampler '{sampler}'")
+        raise ConfigError(
+            f"an energy policy acts by descent, it cannot use the sampler '{sampler}': choose sampler=descent, or one "
+            "of those for energies, such as rti_ebt or rtc_ebt"
+        )
     return sampler.for_actions(action) if isinstance(sampler, ActionAware) else sampler

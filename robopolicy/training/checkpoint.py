@@ -98,6 +98,11 @@ def newest(run: Path, kind: Kind = "policy") -> Path:
         return run
     found = _complete(run, kind)
     if not found:
+        if not run.exists():
+            raise CheckpointError(f"{run} does not exist, expected a folder that {_MAKERS[kind]}.py wrote")
+        other: Kind = "critic" if kind == "policy" else "policy"
+        if _document(run, other).is_file() or _complete(run, other):
+            raise CheckpointError(f"{run} holds a {other}, expected a {kind}, as {_MAKERS[kind]}.py writes")
         raise CheckpointError(
             f"{run} has no checkpoint: expected {run}/checkpoints/step_*/{kind}.json, as {_MAKERS[kind]}.py writes"
         )

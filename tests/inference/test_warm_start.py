@@ -29,6 +29,7 @@ from robopolicy.denoise.paths import ExplodingPath, LinearPath, NoisePath
 from robopolicy.denoise.sampler import Request, Sampled, TableSampler
 from robopolicy.denoise.tables import ddpm
 from robopolicy.errors import ConfigError
+from robopolicy.inference.warm_start import RealTimeIteration
 from robopolicy.policies.factory import make_policy
 from robopolicy.policies.policy import HasSampler
 from robopolicy.spec import ArraySpec, RobotSpec
@@ -203,3 +204,8 @@ def test_presets_fit_their_policies_and_answer_warm_rows(preset: str, policy: st
     sampled = made.sample(encoded, warm_request(torch.zeros(2, 8, 4)))
     assert bool(sampled.normalised.isfinite().all())
     assert max(sampled.evaluations.tolist()) <= 7
+
+
+def test_one_level_must_be_a_list_too() -> None:
+    with pytest.raises(ConfigError, match=r"sampler.levels=0.1 is no list, expected one such as \[0.1,0.03\]"):
+        RealTimeIteration(COLD, 0.1)  # type: ignore[arg-type]

@@ -85,4 +85,5 @@ def test_what_cannot_be_composed_is_one_sentence(
     runs = f"runs=[{reach_run},{flow_run}]"
     assert "sum 1.5" in refusal_of("compose", runs, "weights=[0.5,1.0]", "run_folder=none", cwd=tmp_path)
     assert "2 numbers" in refusal_of("compose", runs, "weights=[1.0]", "run_folder=none", cwd=tmp_path)
-    assert "checkpoint" in refusal_of("compose", "runs=[nowhere]", "run_folder=none", cwd=tmp_path)
+    assert "at least two" in refusal_of("compose", f"runs=[{reach_run}]", "run_folder=none", cwd=tmp_path)
+    assert "divisions=0 is no choice" in refusal_of("compose", runs, "divisions=0", "run_folder=none", cwd=tmp_path)

@@ -90,10 +90,13 @@ def test_a_policy_without_sampler_and_experts_says_so(reach_data: Path, tmp_path
     output_of("train", *options, cwd=tmp_path)
     sentence = refusal_of("eval", "run=run", "sampler=descent", cwd=tmp_path)
     assert sentence.startswith("the sampler 'descent, 2 to 20 steps")
-    assert sentence.endswith("' was given, but a MeanSquaredCloning has none: leave out sampler=")
+    assert sentence.endswith(
+        "' was given, but this policy (MeanSquaredCloning) answers in one pass: leave out sampler="
+    )
     output_of("eval", "run=run", "episodes=2", "task=reach", "task.max_steps=2", *SMALL, cwd=tmp_path)
     settings = result(tmp_path)["settings"]
-    assert (settings["sampler"], settings["experts"]) == ("none: one evaluation a chunk", "none")
+    assert settings["sampler"] == "none: one evaluation a chunk"
+    assert not {"experts", "critic", "guidance", "network"} & set(settings)  # nothing to say of them
 
 
 @pytest.mark.slow
@@ -101,7 +104,10 @@ def test_how_experts_were_chosen_is_said(reach_run: Path, reach_data: Path, tmp_
     options = ("policy=mode", "task=reach", f"data={reach_data}", "net.heads=2", *TINY, "run_folder=run")
     output_of("train", *options, cwd=tmp_path)
     episodes = []
-    for cached, said in (("false", "routed at every call"), ("true", "cached for the levels of the sampler")):
+    for cached, said in (
+        ("false", "routed at every call"),
+        ("true", "cached for the sampler's own 10 levels, others are routed"),
+    ):
         output_of("eval", "run=run", "episodes=2", f"cache_experts={cached}", *SMALL, cwd=tmp_path)
         assert result(tmp_path)["settings"]["experts"] == said
         episodes.append([episode["steps"] for episode in result(tmp_path)["episodes"]])
@@ -112,7 +118,7 @@ def test_how_experts_were_chosen_is_said(reach_run: Path, reach_data: Path, tmp_
 
 
 def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    assert refusal_of("eval", "run=runs/none", cwd=tmp_path).startswith("runs/none has no checkpoint")
+    assert refusal_of("eval", "run=runs/none", cwd=tmp_path).startswith("runs/none does not exist")
 
 
 def test_a_reference_that_is_not_there_is_refused(reach_run: Path, tmp_path: Path) -> None:
@@ -191,3 +197,11 @@ def test_what_is_done_at_inference_is_an_option(
 def test_candidates_without_a_critic_are_refused(reach_run: Path, tmp_path: Path) -> None:
     sentence = refusal_of("eval", f"run={reach_run}", "candidates=4", *SMALL, cwd=tmp_path)
     assert sentence == "candidates= and temperature= need a critic that chooses: add critic=<run of critic.py>"
+
+
+def test_a_training_run_is_never_overwritten_by_an_evaluation(reach_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(reach_run, tmp_path / "run")
+    before = (tmp_path / "run" / "result.json").read_bytes()
+    sentence = refusal_of("eval", "run=run", "episodes=1", "run_folder=run", cwd=tmp_path)
+    assert sentence.startswith("run_folder=run holds a training run, whose result this would replace")
+    assert (tmp_path / "run" / "result.json").read_bytes() == before

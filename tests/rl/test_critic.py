@@ -159,7 +159,7 @@ def test_a_critic_is_no_policy_and_a_run_without_one_is_named(tmp_path: Path) ->
     with pytest.raises(CheckpointError, match=r"has no checkpoint: expected .*/critic.json, as critic.py writes"):
         load_critic(tmp_path)
     _save(tmp_path, make())
-    with pytest.raises(CheckpointError, match=r"expected .*/policy.json, as train.py writes"):
+    with pytest.raises(CheckpointError, match=r"holds a critic, expected a policy, as train.py writes"):
         checkpoint.load(tmp_path)
 
 

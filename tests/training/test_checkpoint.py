@@ -137,3 +137,14 @@ def test_a_pickle_in_the_training_state_is_not_executed(tmp_path: Path) -> None:
     torch.save({"harmful": CheckpointError}, folder / "training.pt")
     with pytest.raises(CheckpointError, match="cannot be read"):
         checkpoint.load_training_state(folder)
+
+
+def test_what_is_no_policy_is_said_to_be_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none does not exist, expected a folder that train\.py wrote"):
+        checkpoint.newest(tmp_path / "none")
+    folder = tmp_path / "run" / "checkpoints" / "step_00000001"
+    folder.mkdir(parents=True)
+    (folder / "critic.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"run holds a critic, expected a policy, as train\.py writes"):
+        checkpoint.newest(tmp_path / "run")
+    assert checkpoint.newest(tmp_path / "run", "critic") == folder
