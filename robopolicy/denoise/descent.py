@@ -135,6 +135,29 @@ class Landscape(Protocol):
         """See `Energy`."""
 
 
+@dataclass(frozen=True)
+class LandscapeView:
+    """What a `Landscape` that changes the energies of another one has of it."""
+
+    landscape: Landscape
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.landscape.shape
+
+    @property
+    def rule(self) -> DescentRule:
+        return self.landscape.rule
+
+    @property
+    def step_size(self) -> Tensor:
+        return self.landscape.step_size
+
+    @property
+    def cost(self) -> int:
+        return self.landscape.cost
+
+
 @runtime_checkable
 class EnergySampler(Protocol):
     """What walks downhill on a landscape; a policy tells it from other things with isinstance."""

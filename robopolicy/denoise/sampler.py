@@ -81,15 +81,40 @@ class Sampler(Protocol):
     def __call__(self, denoiser: Denoiser, request: Request, /) -> Sampled: ...
 
 
-SamplerKind = TypeVar("SamplerKind", covariant=True)
+SamplerKind = TypeVar("SamplerKind")
+BoundKind = TypeVar("BoundKind", covariant=True)
 
 
 @runtime_checkable
-class ActionAware(Protocol[SamplerKind]):
+class ActionAware(Protocol[BoundKind]):
     """A sampler that treats some parts of the action in a way of their own, and finds them by name."""
 
-    def for_actions(self, spec: ArraySpec) -> SamplerKind:
+    def for_actions(self, spec: ArraySpec) -> BoundKind:
         """The sampler for this action; a policy asks for it when it is given the sampler. Raises ConfigError."""
+
+
+def bound(sampler: SamplerKind, spec: ArraySpec) -> SamplerKind:
+    """`sampler` for this action, where it cares: what wrappers do with the sampler inside. Raises ConfigError."""
+    return sampler.for_actions(spec) if isinstance(sampler, ActionAware) else sampler
+
+
+@dataclass(frozen=True)
+class DenoiserView:
+    """What a `Denoiser` that changes the answers of another one has of it."""
+
+    denoiser: Denoiser
+
+    @property
+    def path(self) -> NoisePath:
+        return self.denoiser.path
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.denoiser.shape
+
+    @property
+    def cost(self) -> int:
+        return self.denoiser.cost
 
 
 class TableSampler:
@@ -111,7 +136,7 @@ class TableSampler:
 
     def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
         path, (_, *shape) = denoiser.path, denoiser.shape
-        levels = checked_levels(path.levels(self.steps) if request.levels is None else request.levels)
+        levels = asked_levels(path, self.steps, request)
         noise = request.noise.normal(len(levels) + 1, tuple(shape))
         start = float(path.sigma(levels[0])) * noise[0]
         return follow(denoiser, start, levels, self._table(path, levels), noise[1:], self.clip)
@@ -150,7 +175,7 @@ class HeunSampler:
 
     def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
         path, (rows, *shape) = denoiser.path, denoiser.shape
-        levels = checked_levels(path.levels(self.steps) if request.levels is None else request.levels)
+        levels = asked_levels(path, self.steps, request)
         straight, corrections = _rows(euler(path, levels)), _rows(heun(path, levels))
         x = float(path.sigma(levels[0])) * request.noise.normal(1, tuple(shape))[0]
         levels = levels.to(x.device)
@@ -176,6 +201,11 @@ def make_sampler(name: str, steps: int, clip: float | None = 1.0) -> TableSample
     if name not in _TABLES:
         raise ConfigError(f"sampler.name is '{name}', expected one of {', '.join(_TABLES)}, heun")
     return TableSampler(_TABLES[name], steps, clip)
+
+
+def asked_levels(path: NoisePath, steps: int, request: Request) -> Tensor:
+    """[n], those of the request, else the path's own for so many steps. Raises as `checked_levels` does."""
+    return checked_levels(path.levels(steps) if request.levels is None else request.levels)
 
 
 def checked_levels(levels: Tensor | Sequence[float]) -> Tensor:

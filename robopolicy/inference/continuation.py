@@ -21,9 +21,8 @@ import torch
 from torch import Tensor
 
 from robopolicy.denoise.descent import GRADIENT_STEP_COST
-from robopolicy.denoise.paths import NoisePath
 from robopolicy.denoise.prediction import Prediction
-from robopolicy.denoise.sampler import ActionAware, Denoiser, Request, Sampled, Sampler
+from robopolicy.denoise.sampler import Denoiser, DenoiserView, Request, Sampled, Sampler, bound
 from robopolicy.errors import ConfigError
 from robopolicy.inference import overlap
 from robopolicy.inference.overlap import Schedule
@@ -69,7 +68,7 @@ class Continuation:
         return self.sampler.steps
 
     def for_actions(self, spec: ArraySpec) -> Continuation:
-        return replace(self, sampler=self.sampler.for_actions(spec)) if isinstance(self.sampler, ActionAware) else self
+        return replace(self, sampler=bound(self.sampler, spec))
 
     def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
         weights = overlap.row_weights(self, denoiser.shape[1], request)
@@ -93,23 +92,14 @@ def continue_chunk(
 
 
 @dataclass(frozen=True)
-class ContinuedDenoiser:
+class ContinuedDenoiser(DenoiserView):
     """A `robopolicy.denoise.sampler.Denoiser`; see `continue_chunk`. Its predictions carry no gradients with
     `jacobian="network"`."""
 
-    denoiser: Denoiser
     previous: Tensor
     weights: Tensor
     max_weight: float
     jacobian: Jacobian
-
-    @property
-    def path(self) -> NoisePath:
-        return self.denoiser.path
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.denoiser.shape
 
     @property
     def cost(self) -> int:

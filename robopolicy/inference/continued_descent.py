@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robopolicy.denoise.descent import DescentRule, EnergySampler, Landscape
-from robopolicy.denoise.sampler import ActionAware, Request, Sampled
+from robopolicy.denoise.descent import EnergySampler, Landscape, LandscapeView
+from robopolicy.denoise.sampler import Request, Sampled, bound
 from robopolicy.errors import ConfigError
 from robopolicy.inference import overlap
 from robopolicy.inference.overlap import Schedule
@@ -55,7 +55,7 @@ class ContinuedDescent:
         return self.sampler.max_steps
 
     def for_actions(self, spec: ArraySpec) -> ContinuedDescent:
-        return replace(self, sampler=self.sampler.for_actions(spec)) if isinstance(self.sampler, ActionAware) else self
+        return replace(self, sampler=bound(self.sampler, spec))
 
     def __call__(self, landscape: Landscape, request: Request) -> Sampled:
         weights = overlap.row_weights(self, landscape.shape[1], request)
@@ -69,30 +69,13 @@ class ContinuedDescent:
 
 
 @dataclass(frozen=True)
-class ContinuedLandscape:
+class ContinuedLandscape(LandscapeView):
     """A `robopolicy.denoise.descent.Landscape` mixed with a quadratic around `previous` [B, Tp, D], see
     `ContinuedDescent`; `weights` [B, Tp]. Rows without any weight are as without it, bit for bit."""
 
-    landscape: Landscape
     previous: Tensor
     weights: Tensor
     pull: float
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.landscape.shape
-
-    @property
-    def rule(self) -> DescentRule:
-        return self.landscape.rule
-
-    @property
-    def step_size(self) -> Tensor:
-        return self.landscape.step_size
-
-    @property
-    def cost(self) -> int:
-        return self.landscape.cost
 
     def energy(self, actions: Tensor, rows: Tensor) -> Tensor:
         own, guided = self.landscape.energy(actions, rows), (self.weights[rows] > 0).any(dim=1)

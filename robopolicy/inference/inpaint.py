@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robopolicy.denoise.descent import DescentRule, EnergySampler, Landscape
-from robopolicy.denoise.paths import NoisePath
+from robopolicy.denoise.descent import EnergySampler, Landscape, LandscapeView
 from robopolicy.denoise.prediction import Prediction
-from robopolicy.denoise.sampler import ActionAware, Denoiser, Request, Sampled, Sampler
+from robopolicy.denoise.sampler import Denoiser, DenoiserView, Request, Sampled, Sampler, bound
 from robopolicy.errors import ConfigError
 from robopolicy.spec import ArraySpec
 
@@ -50,7 +49,7 @@ class Inpaint:
         return self.sampler.steps
 
     def for_actions(self, spec: ArraySpec) -> Inpaint:
-        return replace(self, sampler=self.sampler.for_actions(spec)) if isinstance(self.sampler, ActionAware) else self
+        return replace(self, sampler=bound(self.sampler, spec))
 
     def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
         if (prefix := _prefix(denoiser.shape, request, self.frozen)) is None:
@@ -80,7 +79,7 @@ class InpaintDescent:
         return self.sampler.max_steps
 
     def for_actions(self, spec: ArraySpec) -> InpaintDescent:
-        return replace(self, sampler=self.sampler.for_actions(spec)) if isinstance(self.sampler, ActionAware) else self
+        return replace(self, sampler=bound(self.sampler, spec))
 
     def __call__(self, landscape: Landscape, request: Request) -> Sampled:
         if (prefix := _prefix(landscape.shape, request, self.frozen)) is None:
@@ -105,24 +104,11 @@ class Prefix:
 
 
 @dataclass(frozen=True)
-class InpaintedDenoiser:
+class InpaintedDenoiser(DenoiserView):
     """A `robopolicy.denoise.sampler.Denoiser` that sees the `prefix` noised with `eps` [B, Tp, D], and says so."""
 
-    denoiser: Denoiser
     prefix: Prefix
     eps: Tensor
-
-    @property
-    def path(self) -> NoisePath:
-        return self.denoiser.path
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.denoiser.shape
-
-    @property
-    def cost(self) -> int:
-        return self.denoiser.cost
 
     def __call__(self, x: Tensor, t: Tensor) -> Prediction:
         level = t.expand(len(x))[:, None, None].to(x)
@@ -132,27 +118,10 @@ class InpaintedDenoiser:
 
 
 @dataclass(frozen=True)
-class InpaintedLandscape:
+class InpaintedLandscape(LandscapeView):
     """A `robopolicy.denoise.descent.Landscape` that is flat along the `prefix` and sees it at its place."""
 
-    landscape: Landscape
     prefix: Prefix
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.landscape.shape
-
-    @property
-    def rule(self) -> DescentRule:
-        return self.landscape.rule
-
-    @property
-    def step_size(self) -> Tensor:
-        return self.landscape.step_size
-
-    @property
-    def cost(self) -> int:
-        return self.landscape.cost
 
     def energy(self, actions: Tensor, rows: Tensor) -> Tensor:
         return self.landscape.energy(self.prefix.of_rows(rows).into(actions), rows)

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from robopolicy.denoise.paths import VariancePreserving
-from robopolicy.denoise.sampler import Denoiser, Request, Sampled, checked_levels, clip_name
+from robopolicy.denoise.sampler import Denoiser, Request, Sampled, asked_levels, clip_name
 from robopolicy.denoise.tables import ddpm
 from robopolicy.errors import ConfigError
 from robopolicy.inference.mixture import ComposedDenoiser
@@ -78,7 +78,7 @@ class Superposition:
     def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
         parents, path = _composed(denoiser)
         rows, *shape = parents.shape
-        levels = checked_levels(path.levels(self.steps) if request.levels is None else request.levels)
+        levels = asked_levels(path, self.steps, request)
         noise = request.noise.normal(len(levels) + 1, tuple(shape))
         bias, start = self._bias(len(parents.parents)).to(noise.device), float(path.sigma(levels[0]))
         x = start * noise[0]

@@ -17,11 +17,11 @@ from torch import Tensor
 from robopolicy.denoise.descent import Descent, EnergySampler, Landscape
 from robopolicy.denoise.paths import NoisePath, VariancePreserving
 from robopolicy.denoise.sampler import (
-    ActionAware,
     Denoiser,
     Request,
     Sampled,
     Sampler,
+    bound,
     checked_levels,
     clip_name,
     follow,
@@ -106,8 +106,9 @@ class RealTimeIteration:
     def for_actions(self, spec: ArraySpec) -> RealTimeIteration:
         """The sampler that knows where the discrete parts are."""
         places = [place for part, place in spec.slices() if part.discrete]
-        cold = self.cold.for_actions(spec) if isinstance(self.cold, ActionAware) else self.cold
-        return replace(self, cold=cold, places=tuple(index for place in places for index in _indices(place)))
+        return replace(
+            self, cold=bound(self.cold, spec), places=tuple(index for place in places for index in _indices(place))
+        )
 
     def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
         """Raises ConfigError when the denoiser's path does not have the levels."""
@@ -193,7 +194,7 @@ class WarmDescent:
 
     def for_actions(self, spec: ArraySpec) -> WarmDescent:
         """Passed on to `cold`."""
-        return replace(self, cold=self.cold.for_actions(spec)) if isinstance(self.cold, ActionAware) else self
+        return replace(self, cold=bound(self.cold, spec))
 
     def __call__(self, landscape: Landscape, request: Request) -> Sampled:
         """`info` is that of the descent which answered a row."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robopolicy.denoise.descent import EnergySampler
 from robopolicy.denoise.paths import NoisePath
-from robopolicy.denoise.sampler import ActionAware, Sampler
+from robopolicy.denoise.sampler import Sampler, bound
 from robopolicy.errors import ConfigError
 from robopolicy.spec import ArraySpec
 
@@ -18,7 +18,7 @@ def denoising_sampler(sampler: Sampler, path: NoisePath, action: ArraySpec) -> S
             "another, such as sampler=ddim"
         )
     path.levels(sampler.steps)
-    return sampler.for_actions(action) if isinstance(sampler, ActionAware) else sampler
+    return bound(sampler, action)
 
 
 def energy_sampler(sampler: EnergySampler, action: ArraySpec) -> EnergySampler:
@@ -28,4 +28,4 @@ def energy_sampler(sampler: EnergySampler, action: ArraySpec) -> EnergySampler:
             f"an energy policy acts by descent, it cannot use the sampler '{sampler}': choose sampler=descent, or one "
             "of those for energies, such as rti_ebt or rtc_ebt"
         )
-    return sampler.for_actions(action) if isinstance(sampler, ActionAware) else sampler
+    return bound(sampler, action)

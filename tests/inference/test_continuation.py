@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from continued import SHAPE, Aware, FixedNoise, draw, warm_request
 from torch import Tensor
 
 from robopolicy.benchmarks.samplers import GaussianDenoiser
 from robopolicy.configuration import build, load, plain
 from robopolicy.denoise.descent import Descent
-from robopolicy.denoise.noise import RowNoise
 from robopolicy.denoise.paths import ExplodingPath, LinearPath, NoisePath, VariancePreserving
 from robopolicy.denoise.prediction import Prediction
-from robopolicy.denoise.sampler import Denoiser, Request, Sampled, make_sampler
+from robopolicy.denoise.sampler import Denoiser, Request, make_sampler
 from robopolicy.errors import ConfigError
 from robopolicy.inference.continuation import (
     Continuation,
@@ -27,38 +27,12 @@ from robopolicy.policies.factory import make_policy
 from robopolicy.policies.generative import GenerativePolicy
 from robopolicy.spec import ArraySpec, RobotSpec
 
-SHAPE = (3, 8, 2)
 MEAN, STD = 0.3, 0.2
 PATHS: list[NoisePath] = [VariancePreserving(100), LinearPath(), ExplodingPath()]
 JACOBIANS: list[Jacobian] = ["network", "identity"]
 SPEC = RobotSpec("toy", {"state": ArraySpec((4,))}, ArraySpec((3,)), 10.0)
 on_every_path = pytest.mark.parametrize("path", PATHS, ids=lambda path: type(path).__name__)
 with_both = pytest.mark.parametrize("jacobian", JACOBIANS)
-
-
-@dataclass(frozen=True)
-class FixedNoise:
-    """The same numbers in every call."""
-
-    values: Tensor
-
-    def normal(self, count: int, shape: tuple[int, ...]) -> Tensor:
-        return self.values.expand(count, *self.values.shape)
-
-    def uniform(self, count: int) -> Tensor:
-        raise NotImplementedError
-
-    def branch(self, number: int) -> FixedNoise:
-        raise NotImplementedError
-
-
-def draw(seed: int, shape: tuple[int, ...] = SHAPE, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def warm_request(previous: Tensor, warm: list[bool], seed: int = 3) -> Request:
-    noise = RowNoise(seed, [(row, 1) for row in range(len(warm))])
-    return Request(noise, previous=previous, warm=torch.tensor(warm))
 
 
 def gain_of(alpha: float, sigma: float, beta: float) -> float:
@@ -289,20 +263,6 @@ def test_a_denoiser_without_gradients_is_refused_in_one_sentence() -> None:
     with pytest.raises(ConfigError, match="use jacobian=identity"):
         Continuation(make_sampler("euler", 2), 2)(opaque, request)
     Continuation(make_sampler("euler", 2), 2, jacobian="identity")(opaque, request)
-
-
-@dataclass(frozen=True)
-class Aware:
-    """A sampler that finds parts of the action by name."""
-
-    size: int = 0
-    steps: int = 1
-
-    def for_actions(self, spec: ArraySpec) -> Aware:
-        return Aware(spec.shape[0])
-
-    def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
-        return make_sampler("euler", self.steps)(denoiser, request)
 
 
 def test_it_is_a_sampler_of_a_policy_and_tells_the_inner_one_of_the_action() -> None:

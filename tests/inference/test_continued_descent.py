@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
+from continued import SHAPE, FixedNoise, draw, warm_request
 from torch import Tensor
 
 from robopolicy.configuration import build, load, plain
 from robopolicy.denoise.descent import Descent, DescentRule
-from robopolicy.denoise.noise import RowNoise
 from robopolicy.denoise.sampler import Request, make_sampler
 from robopolicy.errors import ConfigError
 from robopolicy.inference.continued_descent import ContinuedDescent
@@ -19,33 +19,7 @@ from robopolicy.policies.energy import EnergyPolicy
 from robopolicy.policies.factory import make_policy
 from robopolicy.spec import ArraySpec, RobotSpec
 
-SHAPE = (3, 8, 2)
 MEAN = 0.3
-
-
-@dataclass(frozen=True)
-class FixedNoise:
-    """The same numbers in every call."""
-
-    values: Tensor
-
-    def normal(self, count: int, shape: tuple[int, ...]) -> Tensor:
-        return self.values.expand(count, *self.values.shape)
-
-    def uniform(self, count: int) -> Tensor:
-        raise NotImplementedError
-
-    def branch(self, number: int) -> FixedNoise:
-        raise NotImplementedError
-
-
-def draw(seed: int, shape: tuple[int, ...] = SHAPE, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def warm_request(previous: Tensor, warm: list[bool]) -> Request:
-    noise = RowNoise(3, [(row, 1) for row in range(len(warm))])
-    return Request(noise, previous=previous, warm=torch.tensor(warm))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
+from continued import Aware
 from torch import Tensor
 
 from robopolicy.benchmarks.samplers import GaussianDenoiser
@@ -14,7 +15,7 @@ from robopolicy.denoise.descent import Descent, DescentRule
 from robopolicy.denoise.noise import RowNoise
 from robopolicy.denoise.paths import ExplodingPath, LinearPath, NoisePath, VariancePreserving
 from robopolicy.denoise.prediction import Prediction
-from robopolicy.denoise.sampler import Denoiser, Request, Sampled, make_sampler
+from robopolicy.denoise.sampler import Request, make_sampler
 from robopolicy.errors import ConfigError
 from robopolicy.inference.continuation import Continuation
 from robopolicy.inference.inpaint import Inpaint, InpaintDescent
@@ -160,20 +161,6 @@ def test_a_policys_chunks_keep_the_prefix() -> None:
     with torch.no_grad():
         sampled = policy.eval().sample(policy.encode({"state": torch.zeros(3, 2, 4)}), asked)
     assert torch.equal(sampled.normalised[:, :2], previous[:, :2])
-
-
-@dataclass(frozen=True)
-class Aware:
-    """A sampler that finds parts of the action by name."""
-
-    size: int = 0
-    steps: int = 1
-
-    def for_actions(self, spec: ArraySpec) -> Aware:
-        return Aware(spec.shape[0])
-
-    def __call__(self, denoiser: Denoiser, request: Request) -> Sampled:
-        return make_sampler("euler", self.steps)(denoiser, request)
 
 
 def test_the_inner_sampler_is_told_of_the_action() -> None:
