@@ -27,6 +27,7 @@ from robopolicy.jobs.choices import choose
 from robopolicy.jobs.seeds import DEMONSTRATION, kinds_of
 from robopolicy.jobs.task import robot_spec
 from robopolicy.jobs.train import CONFIG_FILE
+from robopolicy.policies.policy import PolicyModule
 from robopolicy.spec import check_fits
 from robopolicy.training import checkpoint
 from robopolicy.training.metrics import read_metrics
@@ -38,13 +39,7 @@ VIDEO_FOLDER = "videos"
 def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     """Evaluates a run and returns what `result.json` says."""
     torch.set_num_threads(1)  # beside the simulation workers more threads are slower, not faster
-    trained, seeds = Path(config.run), range(int(config.seed), int(config.seed) + int(config.episodes))
-    if not seeds or seeds[0] < 0:
-        raise ConfigError(
-            f"episodes={config.episodes} from seed={config.seed} on leave nothing to evaluate: expected at least 1, 0"
-        )
-    if int(config.slots) < 1:
-        raise ConfigError(f"slots={config.slots} has no room for an episode, expected at least 1")
+    trained, seeds = Path(config.run), _seeds(config)
     execution = whole(config, "execution", least=1)
     if (run.folder / "checkpoints").exists():
         raise ConfigError(
@@ -66,10 +61,7 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         device=config.device,
         execution=execution,
     )
-    if isinstance(getattr(loaded, "sampler", None), RealTimeIteration | WarmDescent) and actor.execution > 1:
-        run.say(
-            f"note: real-time iteration is meant for execution=1, here {actor.execution} actions a chunk are executed"
-        )
+    _say_execution(loaded, actor, run)
     if DEMONSTRATION in (kinds := kinds_of(seeds)):
         run.say(
             f"warning: demonstration seeds are among {seeds[0]} to {seeds[-1]}, so this says nothing about new ones"
@@ -102,6 +94,26 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         "cost": cost,
         "report": str(report),
     }
+
+
+def _seeds(config: DictConfig) -> range:
+    """Of the environments. Raises ConfigError where there is nothing to evaluate, or no slot to do it in."""
+    seeds = range(int(config.seed), int(config.seed) + int(config.episodes))
+    if not seeds or seeds[0] < 0:
+        raise ConfigError(
+            f"episodes={config.episodes} from seed={config.seed} on leave nothing to evaluate: expected at least 1, 0"
+        )
+    if int(config.slots) < 1:
+        raise ConfigError(f"slots={config.slots} has no room for an episode, expected at least 1")
+    return seeds
+
+
+def _say_execution(policy: PolicyModule, actor: PolicyActor, run: Run) -> None:
+    """Where real-time iteration is not asked at every control step."""
+    if isinstance(getattr(policy, "sampler", None), RealTimeIteration | WarmDescent) and actor.execution > 1:
+        run.say(
+            f"note: real-time iteration is meant for execution=1, here {actor.execution} actions a chunk are executed"
+        )
 
 
 def _settings(
