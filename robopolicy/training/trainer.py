@@ -139,6 +139,7 @@ class Trainer:
                 self._save()
         if self.metrics is not None:
             self.metrics.close()
+        _leave_the_group()
         return losses
 
     def _batches(self) -> Iterator[WindowBatch]:
@@ -269,3 +270,12 @@ def _fabric(settings: TrainingSettings) -> Fabric:
         raise ConfigError(f"{chosen} does not work here: {error}") from error
     fabric.launch()
     return fabric
+
+
+def _leave_the_group() -> None:
+    """Ends the threads of gloo, which otherwise abort the process now and then while Python shuts down.
+
+    Only after a run that succeeded: after a failure of one process the others may wait for it in here.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
