@@ -37,7 +37,7 @@ class Run:
 
     name: str
     folder: Path
-    console: Console = field(default_factory=lambda: Console(soft_wrap=True, highlight=False))
+    console: Console = field(default_factory=lambda: _console())
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False)
@@ -132,6 +132,11 @@ def _read(name: str) -> DictConfig | None:
     if missing:
         raise ConfigError(f"{name}.py needs {' and '.join(f'{key}=...' for key in missing)}")
     return config
+
+
+def _console() -> Console:
+    """Where there is no terminal a line may be long: nobody's window cuts it."""
+    return Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 @contextmanager

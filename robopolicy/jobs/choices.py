@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 
 from robopolicy.configuration import build, whole
@@ -14,6 +15,7 @@ from robopolicy.errors import ConfigError
 from robopolicy.inference.compose import Composition
 from robopolicy.inference.fast import REFERENCE, make_fast
 from robopolicy.inference.selection import BestOf
+from robopolicy.inference.warm_start import RealTimeIteration
 from robopolicy.nets.protocols import LevelCache
 from robopolicy.policies.generative import GenerativePolicy
 from robopolicy.policies.policy import HasSampler, Policy, PolicyModule
@@ -56,7 +58,22 @@ def _choose_sampler(policy: PolicyModule, config: DictConfig) -> str:
         return "none: one evaluation a chunk"
     if config.sampler is not None:
         policy.sampler = build(config.sampler)
+        _check_discrete(policy)
     return str(policy.sampler)
+
+
+def _check_discrete(policy: PolicyModule) -> None:
+    """Raises ConfigError for a sampler that expects grippers scaled otherwise than the policy was trained with."""
+    sampler, high = getattr(policy, "sampler", None), policy.spec.action.high
+    if not isinstance(sampler, RealTimeIteration) or sampler.discrete != "scale" or high is None:
+        return
+    extremes = policy.normalise(torch.tensor(high, dtype=torch.float32))[list(sampler.places)]
+    if not torch.allclose(extremes.abs() * sampler.discrete_scale, torch.ones_like(extremes), rtol=1e-3):
+        trained = 1.0 / float(extremes.abs().max())
+        raise ConfigError(
+            f"sampler.discrete=scale expects a policy trained with discrete_scale={sampler.discrete_scale:g}, this one "
+            f"was with {trained:g}: set sampler.discrete_scale={trained:g}, or take sampler.discrete=clip"
+        )
 
 
 def _choose_guidance(policy: PolicyModule, config: DictConfig) -> str:

@@ -45,6 +45,8 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         raise ConfigError(
             f"run_folder={run.folder} holds a training run, whose result this would replace: choose another"
         )
+    if (run.folder / "result.json").exists():
+        raise ConfigError(f"run_folder={run.folder} holds a result, which this would replace: choose another")
     checkpoint.newest(trained)  # a run that is none is the first thing to be said
     task = _task(config, trained)
     references = _references(config, task["name"], seeds)
@@ -76,7 +78,7 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     report = write_evaluation(
         run.folder,
         results,
-        title=f"{task['name']}: {trained.name}",
+        title=_title(config, task["name"], trained),
         settings={**settings, "policy calls": _pace(cost)},
         spec=spec,
         training=read_metrics(trained),
@@ -94,6 +96,14 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         "cost": cost,
         "report": str(report),
     }
+
+
+def _title(config: DictConfig, task: str, trained: Path) -> str:
+    """What was evaluated, and what was asked for beside it; the settings have it in full."""
+    asked = [f"critic {Path(config.critic).name}"] if config.critic is not None else []
+    if config.sampler is not None:
+        asked.insert(0, str(config.sampler.get("name") or config.sampler["_target_"].rsplit(".", 1)[-1]))
+    return ", ".join([f"{task}: {trained.name}", *asked])
 
 
 def _seeds(config: DictConfig) -> range:

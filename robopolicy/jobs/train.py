@@ -54,6 +54,8 @@ def train(config: DictConfig, run: Run) -> Mapping[str, Any]:
     if resume_from is None and is_main_process():
         _write_config(config, run.folder)
     parameters = sum(parameter.numel() for parameter in policy.parameters())
+    if trainer.step == settings.steps:
+        run.say(f"{run.folder} is trained already: for more steps begin a new run with training.steps")
     run.say(
         f"{len(training)} episodes, {len(windows)} windows, {len(held_out)} episodes held out; "
         f"{parameters / 1e6:.2f} M parameters; steps {trainer.step} to {settings.steps}"

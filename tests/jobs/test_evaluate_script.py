@@ -32,6 +32,7 @@ def test_collect_train_and_evaluate_end_in_a_report(reach_run: Path, tmp_path: P
     assert [episode["seed"] for episode in found["episodes"]] == [10000, 10001, 10002, 10003]
     assert found["success"]["count"] == 4
     assert found["settings"]["task"] == "reach"
+    assert f"<title>reach: {reach_run.name}</title>" in (tmp_path / "evaluation" / "report.html").read_text()
     assert found["settings"]["seeds"] == "result"
     assert "warning" not in text
     cost = found["cost"]
@@ -48,6 +49,7 @@ def test_a_task_and_a_sampler_that_were_chosen_are_used(reach_run: Path, tmp_pat
     found = result(tmp_path)
     assert [episode["steps"] for episode in found["episodes"]] == [1, 1, 1]
     assert "ddpm" in found["settings"]["sampler"].lower()
+    assert f"<title>reach: {reach_run.name}, ddpm</title>" in (tmp_path / "evaluation" / "report.html").read_text()
 
 
 @pytest.mark.slow
@@ -205,3 +207,10 @@ def test_a_training_run_is_never_overwritten_by_an_evaluation(reach_run: Path, t
     sentence = refusal_of("eval", "run=run", "episodes=1", "run_folder=run", cwd=tmp_path)
     assert sentence.startswith("run_folder=run holds a training run, whose result this would replace")
     assert (tmp_path / "run" / "result.json").read_bytes() == before
+
+
+def test_an_earlier_evaluation_is_never_overwritten(reach_run: Path, tmp_path: Path) -> None:
+    write_json(tmp_path / "evaluation" / "result.json", {"success": "earlier"})
+    sentence = refusal_of("eval", f"run={reach_run}", "episodes=1", *SMALL, cwd=tmp_path)
+    assert sentence == "run_folder=evaluation holds a result, which this would replace: choose another"
+    assert result(tmp_path) == {"success": "earlier"}

@@ -24,7 +24,7 @@ def curves(blocks: Sequence[Json], series: Mapping[str, Sequence[str]]) -> Figur
     with mpl.rc_context(STYLE):
         names = [name for name in series if any(_points(block, series[name]) for block in blocks)]
         figure = Figure(figsize=(WIDTH, len(blocks) * _PANEL + (len(names) + 2) // 3 * _LEGEND), layout="constrained")
-        panels = figure.subplots(len(blocks), 1, squeeze=False)[:, 0]
+        panels = figure.subplots(len(blocks), 1, squeeze=False, sharex=True)[:, 0]
         for axes, block in zip(panels, blocks, strict=True):
             _panel(axes, block, series)
         handles = {
@@ -54,6 +54,7 @@ def _panel(axes: Axes, block: Json, series: Mapping[str, Sequence[str]]) -> None
     axes.set_xscale("log")
     axes.set_ylim(-0.03 * scale, 1.03 * scale)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.tick_params(labelbottom=True)
     axes.set_xlabel("evaluations per control step")
     axes.set_ylabel("mean of the best reward" if rewarded else "success (%)", color=MUTED)
     axes.set_title(f"{block['block']}, {block['minutes']:g} minutes of training", pad=6, color=INK)
