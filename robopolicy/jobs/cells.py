@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import statistics
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ import yaml
 
 from robopolicy.configuration import load, plain
 from robopolicy.errors import RobopolicyError
-from robopolicy.evaluation.episodes import load_results
+from robopolicy.evaluation.episodes import EpisodeResult, load_results
 from robopolicy.evaluation.table.facts import CellFacts, VariantFacts
 from robopolicy.evaluation.table.plan import Cell, Plan, slug
 from robopolicy.jobs.calibration import Pace, training_seconds
@@ -33,7 +34,7 @@ _SAVE_EVERY_S = 180
 _LEAST_SAVE_EVERY = 100
 _TUNING_SEED = 5_000
 _RESULT = "result.json"
-_NO_EFFECT = ("run_folder=", "workers=")
+_NO_EFFECT = ("run_folder=", "workers=", "replace=")
 """Options of eval.py that do not change its result."""
 
 
@@ -132,7 +133,7 @@ class CellFolder:
             single = [f"episodes={self._plan.single_episodes}", f"seed={_TUNING_SEED}", "slots=1", "workers=1"]
             for folder, options in ((self.path / slug(name), many), (self._single(name), single)):
                 given = [f"run={self.path}", f"run_folder={folder}", "videos=0", "traces=0", *options, *overrides]
-                commands[folder] = Command("eval", tuple(given))
+                commands[folder] = Command("eval", (*given, "replace=true"))
         return commands
 
     def _single(self, variant: str) -> Path:
@@ -160,12 +161,19 @@ class CellFolder:
             evaluations_per_control_step=round(cost["evaluations_per_control_step"], 4),
             milliseconds_per_control_step=round(seconds / single["control_steps"], 4),
             milliseconds_of_slowest_call=round(single["milliseconds_of_slowest_call"], 2),
+            seam=_mean_seam(episodes),
         )
 
     @staticmethod
     def _result(folder: Path) -> dict[str, Any]:
         result: dict[str, Any] = json.loads((folder / _RESULT).read_text())
         return result
+
+
+def _mean_seam(episodes: Sequence[EpisodeResult]) -> float | None:
+    """Over all chunks that had one before them."""
+    seams = [seam for episode in episodes for seam in episode.info.get("seam", ())]
+    return round(statistics.fmean(seams), 5) if seams else None
 
 
 def machine() -> str:

@@ -45,8 +45,8 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
         raise ConfigError(
             f"run_folder={run.folder} holds a training run, whose result this would replace: choose another"
         )
-    if (run.folder / "result.json").exists():
-        raise ConfigError(f"run_folder={run.folder} holds a result, which this would replace: choose another")
+    if (run.folder / "result.json").exists() and not config.replace:
+        raise ConfigError(f"run_folder={run.folder} holds a result: choose another, or replace it with replace=true")
     checkpoint.newest(trained)  # a run that is none is the first thing to be said
     task = _task(config, trained)
     references = _references(config, task["name"], seeds)

@@ -212,5 +212,8 @@ def test_a_training_run_is_never_overwritten_by_an_evaluation(reach_run: Path, t
 def test_an_earlier_evaluation_is_never_overwritten(reach_run: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "evaluation" / "result.json", {"success": "earlier"})
     sentence = refusal_of("eval", f"run={reach_run}", "episodes=1", *SMALL, cwd=tmp_path)
-    assert sentence == "run_folder=evaluation holds a result, which this would replace: choose another"
+    assert sentence == "run_folder=evaluation holds a result: choose another, or replace it with replace=true"
     assert result(tmp_path) == {"success": "earlier"}
+    options = ("episodes=1", "task=reach", "task.max_steps=1", "replace=true")
+    output_of("eval", f"run={reach_run}", *options, *SMALL, cwd=tmp_path)
+    assert result(tmp_path)["success"]["count"] == 1

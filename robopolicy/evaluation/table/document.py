@@ -92,6 +92,7 @@ def _row(plan: Plan, block: str, method: str, variant: str, facts: Facts) -> dic
         "evaluations_per_control_step": statistics.fmean(one.evaluations_per_control_step for one in found),
         "milliseconds_per_control_step": statistics.fmean(one.milliseconds_per_control_step for one in found),
         "milliseconds_of_slowest_call": max(one.milliseconds_of_slowest_call for one in found),
+        "seam": statistics.fmean(seams) if None not in (seams := [one.seam for one in found]) else None,
         "parameters": cells[0].parameters,
         "steps": cells[0].steps,
         "capped": entry.max_steps is not None and cells[0].steps == entry.max_steps,

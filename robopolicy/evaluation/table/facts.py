@@ -23,6 +23,8 @@ class VariantFacts:
         evaluations_per_control_step: of one network on one row.
         milliseconds_per_control_step: for one robot, in the time that its policy calls took.
         milliseconds_of_slowest_call: the first call, which warms up, included.
+        seam: how far a chunk's first action is from what the chunk before it had said of that tick, on average (root
+            mean square over the normalised action); None where no chunk had one before it.
     """
 
     overrides: tuple[str, ...]
@@ -32,6 +34,7 @@ class VariantFacts:
     evaluations_per_control_step: float
     milliseconds_per_control_step: float
     milliseconds_of_slowest_call: float
+    seam: float | None = None
 
     def values(self, measure: str) -> NDArray[np.float64]:
         """[N] success (0 or 1) or best reward of every episode."""

@@ -40,6 +40,11 @@ def _introduction(document: Json) -> Iterator[str]:
         "row; milliseconds are those of the policy for one robot on one thread, spread over the control steps, and "
         "in brackets the slowest single call."
     )
+    if any(_shows_seams(block) for block in document["blocks"]):
+        yield (
+            "The seam is how far the first action of a chunk is from what the chunk before it had said of that tick: "
+            "the root mean square over the normalised action, the mean over all chunks."
+        )
     if document["machines"]:
         yield f"Measured on: {'; '.join(document['machines'])}."
     if document["series"]:
@@ -65,15 +70,23 @@ def _rows(block: Json) -> str:
     rewarded = block["measure"] == "max_reward"
     header = ["method", "sampler", "success, all training seeds", "by training seed"]
     header += ["mean of the best reward"] if rewarded else []
+    seams = _shows_seams(block)
+    header += ["seam"] if seams else []
     header += ["evaluations per control step", "ms per control step", "parameters", "steps", "training, wall clock (s)"]
-    return _table(header, [_cells(row, rewarded) for row in block["rows"]])
+    return _table(header, [_cells(row, rewarded, seams) for row in block["rows"]])
 
 
-def _cells(row: Json, rewarded: bool) -> list[str]:
+def _shows_seams(block: Json) -> bool:
+    """Whether every measured row has one: older results have none, and one chunk an episode has none either."""
+    measured = [row for row in block["rows"] if row["measured_seeds"]]
+    return bool(measured) and all(row.get("seam") is not None for row in measured)
+
+
+def _cells(row: Json, rewarded: bool, seams: bool) -> list[str]:
     missing = len(row["seeds"]) - len(row["measured_seeds"])
     names = [row["method"], row["variant"]]
     if not row["measured_seeds"]:
-        return [*names, "not measured", *[""] * (7 + rewarded - 1)]
+        return [*names, "not measured", *[""] * (7 + rewarded + seams - 1)]
     seeds = "; ".join(_rate(interval) for interval in row["success_by_seed"])
     single = len(row["seeds"]) == 1
     return [
@@ -81,6 +94,7 @@ def _cells(row: Json, rewarded: bool) -> list[str]:
         _rate(row["success"]) + (f" ({missing} of {len(row['seeds'])} runs missing)" if missing else ""),
         "one run" if single else seeds,
         *([_score(row["max_reward"])] if rewarded else []),
+        *([f"{row['seam']:.3f}"] if seams else []),
         f"{row['evaluations_per_control_step']:.2f}",
         f"{row['milliseconds_per_control_step']:.2f} ({row['milliseconds_of_slowest_call']:.0f})",
         f"{row['parameters'] / 1e6:.2f} M",

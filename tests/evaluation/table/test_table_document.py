@@ -129,6 +129,22 @@ def test_the_page_has_every_row_measured_or_not(plan: Plan) -> None:
     assert "1.25 | 0.50 (9)" in page
 
 
+def test_seams_are_a_column_where_every_row_has_one(plan: Plan) -> None:
+    facts = {
+        cell: replace(
+            one, variants={name: replace(found, seam=0.25 * (1 + cell.seed)) for name, found in one.variants.items()}
+        )
+        for cell, one in reach(plan).items()
+    }
+    made = document("small", plan, facts)
+    assert [row["seam"] for row in made["blocks"][0]["rows"]] == [0.375, 0.375, 0.375]
+    page = markdown(made)
+    assert "| by training seed | seam | evaluations per control step |" in page
+    assert page.count("| 0.375 | 1.25 |") == 3
+    without = cell_facts(plan, Cell("reach", "bc", 0), RATES["bc"])
+    assert "seam" not in markdown(document("small", plan, facts | {without.cell: without}))
+
+
 def test_several_datasets_in_one_block_are_said(plan: Plan) -> None:
     facts = reach(plan)
     first = next(iter(facts))
