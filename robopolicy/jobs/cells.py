@@ -2,7 +2,7 @@
 
 <runs>/<block>/<method>_<seed>/                 the training run
 <runs>/<block>/<method>_<seed>/<variant>/       an evaluation on many seeds, 20 robots at a time
-<runs>/<block>/<method>_<seed>/<variant>_single/    a short one with one robot, for milliseconds
+<runs>/<block>/<method>_<seed>/<variant>_single/    a short one with one robot, for milliseconds (first training seed)
 <runs>/<block>/<method>_<seed>.log              the output of all of these commands
 """
 
@@ -131,10 +131,18 @@ class CellFolder:
         for name, overrides in self._variants.items():
             many = [f"episodes={self._block.episodes}", f"seed={self._block.first_seed}", f"workers={workers}"]
             single = [f"episodes={self._plan.single_episodes}", f"seed={_TUNING_SEED}", "slots=1", "workers=1"]
-            for folder, options in ((self.path / slug(name), many), (self._single(name), single)):
+            folders = [(self.path / slug(name), many)]
+            if self._times:
+                folders.append((self._single(name), single))
+            for folder, options in folders:
                 given = [f"run={self.path}", f"run_folder={folder}", "videos=0", "traces=0", *options, *overrides]
                 commands[folder] = Command("eval", (*given, "replace=true"))
         return commands
+
+    @property
+    def _times(self) -> bool:
+        """Milliseconds are measured once a method: another training seed gives the same network other weights."""
+        return self.cell.seed == self._block.methods[self.cell.method].seeds[0]
 
     def _single(self, variant: str) -> Path:
         return self.path / f"{slug(variant)}_single"
@@ -151,18 +159,24 @@ class CellFolder:
     def _variant(self, name: str) -> VariantFacts:
         episodes = load_results(self.path / slug(name) / _RESULT)
         cost = self._result(self.path / slug(name))["cost"]
-        single = self._result(self._single(name))["cost"]
-        seconds = single["milliseconds_per_call"] * single["policy_calls"]
+        timed = self._milliseconds(self._result(self._single(name))["cost"]) if self._times else {}
         return VariantFacts(
             overrides=tuple(self._variants[name]),
             first_seed=self._block.first_seed,
             successes="".join("1" if episode.success else "0" for episode in episodes),
             max_rewards=" ".join(f"{episode.max_reward:.4g}" for episode in episodes),
             evaluations_per_control_step=round(cost["evaluations_per_control_step"], 4),
-            milliseconds_per_control_step=round(seconds / single["control_steps"], 4),
-            milliseconds_of_slowest_call=round(single["milliseconds_of_slowest_call"], 2),
             seam=_mean_seam(episodes),
+            **timed,
         )
+
+    @staticmethod
+    def _milliseconds(cost: Mapping[str, float]) -> dict[str, float]:
+        seconds = cost["milliseconds_per_call"] * cost["policy_calls"]
+        return {
+            "milliseconds_per_control_step": round(seconds / cost["control_steps"], 4),
+            "milliseconds_of_slowest_call": round(cost["milliseconds_of_slowest_call"], 2),
+        }
 
     @staticmethod
     def _result(folder: Path) -> dict[str, Any]:

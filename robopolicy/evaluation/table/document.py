@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from robopolicy.evaluation.table.differences import (
     p_of_less,
     p_of_none,
 )
-from robopolicy.evaluation.table.facts import CellFacts
+from robopolicy.evaluation.table.facts import CellFacts, VariantFacts
 from robopolicy.evaluation.table.plan import Block, Cell, Claim, Larger, Plan, split_row
 
 LEVEL = 0.05
@@ -90,15 +90,28 @@ def _row(plan: Plan, block: str, method: str, variant: str, facts: Facts) -> dic
         "max_reward": crossed_mean(rewards).json(),
         "max_reward_by_seed": [bootstrap_mean(values).json() for values in rewards],
         "evaluations_per_control_step": statistics.fmean(one.evaluations_per_control_step for one in found),
-        "milliseconds_per_control_step": statistics.fmean(one.milliseconds_per_control_step for one in found),
-        "milliseconds_of_slowest_call": max(one.milliseconds_of_slowest_call for one in found),
-        "seam": statistics.fmean(seams) if None not in (seams := [one.seam for one in found]) else None,
+        **_milliseconds(found),
+        "seam": statistics.fmean(seams) if len(seams := _known(one.seam for one in found)) == len(found) else None,
         "parameters": cells[0].parameters,
         "steps": cells[0].steps,
         "capped": entry.max_steps is not None and cells[0].steps == entry.max_steps,
         "seconds_per_step": cells[0].seconds_per_step,
         "training_seconds": [cell.training_seconds for cell in cells],
     }
+
+
+def _milliseconds(found: Sequence[VariantFacts]) -> dict[str, float | None]:
+    """Of the training seeds that were timed."""
+    spread = _known(one.milliseconds_per_control_step for one in found)
+    slowest = _known(one.milliseconds_of_slowest_call for one in found)
+    return {
+        "milliseconds_per_control_step": statistics.fmean(spread) if spread else None,
+        "milliseconds_of_slowest_call": max(slowest) if slowest else None,
+    }
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _wilson(successes: Array) -> dict[str, float | int | str]:

@@ -21,7 +21,8 @@ class VariantFacts:
         successes: a character "1" or "0" for each environment seed.
         max_rewards: the best reward of each, separated by spaces.
         evaluations_per_control_step: of one network on one row.
-        milliseconds_per_control_step: for one robot, in the time that its policy calls took.
+        milliseconds_per_control_step: for one robot, in the time that its policy calls took; measured for the first
+            training seed only.
         milliseconds_of_slowest_call: the first call, which warms up, included.
         seam: how far a chunk's first action is from what the chunk before it had said of that tick, on average (root
             mean square over the normalised action); None where no chunk had one before it.
@@ -32,8 +33,8 @@ class VariantFacts:
     successes: str
     max_rewards: str
     evaluations_per_control_step: float
-    milliseconds_per_control_step: float
-    milliseconds_of_slowest_call: float
+    milliseconds_per_control_step: float | None = None
+    milliseconds_of_slowest_call: float | None = None
     seam: float | None = None
 
     def values(self, measure: str) -> NDArray[np.float64]:

@@ -37,8 +37,8 @@ def _introduction(document: Json) -> Iterator[str]:
     yield (
         "Success has its 95 % Wilson interval, pooled over training seeds and for each of them; the pooled interval "
         "does not contain the difference between training runs. An evaluation is one forward of one network on one "
-        "row; milliseconds are those of the policy for one robot on one thread, spread over the control steps, and "
-        "in brackets the slowest single call."
+        "row; milliseconds are those of the policy of the first training seed for one robot on one thread, spread over "
+        "the control steps, and in brackets the slowest single call."
     )
     if any(_shows_seams(block) for block in document["blocks"]):
         yield (
@@ -96,11 +96,17 @@ def _cells(row: Json, rewarded: bool, seams: bool) -> list[str]:
         *([_score(row["max_reward"])] if rewarded else []),
         *([f"{row['seam']:.3f}"] if seams else []),
         f"{row['evaluations_per_control_step']:.2f}",
-        f"{row['milliseconds_per_control_step']:.2f} ({row['milliseconds_of_slowest_call']:.0f})",
+        _milliseconds(row),
         f"{row['parameters'] / 1e6:.2f} M",
         f"{row['steps']:,}{' (capped)' if row['capped'] else ''}",
         f"{statistics.fmean(row['training_seconds']):.0f}",
     ]
+
+
+def _milliseconds(row: Json) -> str:
+    if row["milliseconds_per_control_step"] is None:
+        return ""
+    return f"{row['milliseconds_per_control_step']:.2f} ({row['milliseconds_of_slowest_call']:.0f})"
 
 
 def _significance(block: Json) -> Iterator[str]:

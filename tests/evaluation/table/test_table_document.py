@@ -145,6 +145,21 @@ def test_seams_are_a_column_where_every_row_has_one(plan: Plan) -> None:
     assert "seam" not in markdown(document("small", plan, facts | {without.cell: without}))
 
 
+def test_only_the_training_seeds_that_were_timed_have_milliseconds(plan: Plan) -> None:
+    untimed = {"milliseconds_per_control_step": None, "milliseconds_of_slowest_call": None}
+    facts = {
+        cell: replace(one, variants={name: replace(found, **untimed) for name, found in one.variants.items()})
+        if cell.seed or cell.method == "bc"
+        else one
+        for cell, one in reach(plan).items()
+    }
+    rows = document("small", plan, facts)["blocks"][0]["rows"]
+    assert [row["milliseconds_per_control_step"] for row in rows] == [0.5, 0.5, None]
+    page = markdown(document("small", plan, facts))
+    assert "| 1.25 | 0.50 (9) |" in page
+    assert "| 1.25 |  | 1.50 M |" in page
+
+
 def test_several_datasets_in_one_block_are_said(plan: Plan) -> None:
     facts = reach(plan)
     first = next(iter(facts))
