@@ -171,3 +171,22 @@ def test_an_open_choice_is_none_or_a_whole_number(value: object) -> None:
     assert whole(OmegaConf.create({"divisions": 3}), "divisions", least=1) == 3
     with pytest.raises(ConfigError, match=r"divisions=.* is no choice, expected a whole number from 1 on"):
         whole(OmegaConf.create({"divisions": value}), "divisions", least=1)
+
+
+@pytest.mark.parametrize(
+    ("script", "needed", "group"),
+    [
+        ("eval", "run=x", "task"),
+        ("eval", "run=x", "sampler"),
+        ("compose", "runs=[a,b]", "task"),
+        ("compose", "runs=[a,b]", "sampler"),
+        ("data", "data=x", "task"),
+        ("probe", "run=x", "sampler"),
+        ("train", "task=reach", "policy"),
+    ],
+)
+def test_a_choice_that_does_not_exist_is_refused_and_the_right_ones_are_listed(
+    script: str, needed: str, group: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"Could not find '{group}/typo'\s+Available options in '{group}'"):
+        load(script, [needed, f"{group}=typo"])
