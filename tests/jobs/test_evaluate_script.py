@@ -179,7 +179,7 @@ def test_damaged_weights_are_refused(reach_run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("sampler=rti", "execution=1"), {"sampler": "rti ddpm at 0.1 0.03, re-noised", "actions between calls": "1"}),
+        (("sampler=rti", "execution=1"), {"sampler": "rti ddpm at 0.3, re-noised", "actions between calls": "1"}),
         (("sampler=rtc", "execution=1"), {"sampler": "rtc (network Jacobian, beta 5, delay 2, exp weights) in euler"}),
         (("sampler=inpaint", "execution=1", "fast=bf16"), {"sampler": "inpaint (first ", "network": "bf16, "}),
     ],
