@@ -54,7 +54,8 @@ def test_a_composed_run_evaluates_like_any_other(reach_run: Path, flow_run: Path
     output_of("eval", "run=composed", *options, cwd=tmp_path)
     composed, evaluated = _result(tmp_path / "composed"), _result(tmp_path / "evaluated")
     assert evaluated["episodes"] == composed["episodes"]
-    output_of("eval", "run=composed", "sampler=gpc_or", "task.max_steps=5", "task=reach", *options, cwd=tmp_path)
+    other = ("sampler=gpc_or", "task.max_steps=5", "task=reach", "replace=true")
+    output_of("eval", "run=composed", *other, *options, cwd=tmp_path)
     assert "weight_1" in _result(tmp_path / "evaluated")["episodes"][0]["info"]
 
 

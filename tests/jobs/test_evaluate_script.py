@@ -77,7 +77,7 @@ def test_a_policy_compared_with_itself_does_not_differ(reach_run: Path, tmp_path
     assert second["episodes"] == first["episodes"]
     (comparison,) = second["comparisons"]
     assert (comparison["reference"], comparison["p_value"], comparison["discordant"]) == ("first.json", 1.0, [0, 0])
-    output_of(*options, "against=[first.json,first.json]", cwd=tmp_path)
+    output_of(*options, "against=[first.json,first.json]", "replace=true", cwd=tmp_path)
     assert [comparison["references"] for comparison in result(tmp_path)["comparisons"]] == [2, 2]
     assert "Holm over 2 references" in (tmp_path / "evaluation" / "report.html").read_text()
 
