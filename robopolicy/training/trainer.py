@@ -6,6 +6,7 @@ resuming continues bit for bit on a CPU, and W processes with batch B do what on
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -139,8 +140,19 @@ class Trainer:
                 self._save()
         if self.metrics is not None:
             self.metrics.close()
-        _leave_the_group()
+        self._leave_the_group()
         return losses
+
+    def _leave_the_group(self) -> None:
+        """Ends the threads of gloo, which otherwise abort the process now and then while Python shuts down.
+
+        They live as long as anything holds the group, and the wrapped policy does. Only after a run that succeeded:
+        after a failure of one process the others may wait for it in here.
+        """
+        if torch.distributed.is_initialized():
+            self.module = self.policy
+            torch.distributed.destroy_process_group()
+            gc.collect()
 
     def _batches(self) -> Iterator[WindowBatch]:
         steps = range(self.step, self.settings.steps)
@@ -270,12 +282,3 @@ def _fabric(settings: TrainingSettings) -> Fabric:
         raise ConfigError(f"{chosen} does not work here: {error}") from error
     fabric.launch()
     return fabric
-
-
-def _leave_the_group() -> None:
-    """Ends the threads of gloo, which otherwise abort the process now and then while Python shuts down.
-
-    Only after a run that succeeded: after a failure of one process the others may wait for it in here.
-    """
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
