@@ -58,13 +58,13 @@ def _choose_sampler(policy: PolicyModule, config: DictConfig) -> str:
         return "none: one evaluation a chunk"
     if config.sampler is not None:
         policy.sampler = build(config.sampler)
-        _check_discrete(policy)
+        _check_discrete(policy, policy.sampler)
     return str(policy.sampler)
 
 
-def _check_discrete(policy: PolicyModule) -> None:
+def _check_discrete(policy: PolicyModule, sampler: object) -> None:
     """Raises ConfigError for a sampler that expects grippers scaled otherwise than the policy was trained with."""
-    sampler, high = getattr(policy, "sampler", None), policy.spec.action.high
+    high = policy.spec.action.high
     if not isinstance(sampler, RealTimeIteration) or sampler.discrete != "scale" or high is None:
         return
     extremes = policy.normalise(torch.tensor(high, dtype=torch.float32))[list(sampler.places)]

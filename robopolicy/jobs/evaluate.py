@@ -41,12 +41,7 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
     torch.set_num_threads(1)  # beside the simulation workers more threads are slower, not faster
     trained, seeds = Path(config.run), _seeds(config)
     execution = whole(config, "execution", least=1)
-    if (run.folder / "checkpoints").exists():
-        raise ConfigError(
-            f"run_folder={run.folder} holds a training run, whose result this would replace: choose another"
-        )
-    if (run.folder / "result.json").exists() and not config.replace:
-        raise ConfigError(f"run_folder={run.folder} holds a result: choose another, or replace it with replace=true")
+    _refuse_used(run.folder, replace=bool(config.replace))
     checkpoint.newest(trained)  # a run that is none is the first thing to be said
     task = _task(config, trained)
     references = _references(config, task["name"], seeds)
@@ -100,10 +95,20 @@ def evaluate_run(config: DictConfig, run: Run) -> Mapping[str, Any]:
 
 def _title(config: DictConfig, task: str, trained: Path) -> str:
     """What was evaluated, and what was asked for beside it; the settings have it in full."""
-    asked = [f"critic {Path(config.critic).name}"] if config.critic is not None else []
+    words = [f"{task}: {trained.name}"]
     if config.sampler is not None:
-        asked.insert(0, str(config.sampler.get("name") or config.sampler["_target_"].rsplit(".", 1)[-1]))
-    return ", ".join([f"{task}: {trained.name}", *asked])
+        words.append(str(config.sampler.get("name") or config.sampler["_target_"].rsplit(".", 1)[-1]))
+    if config.critic is not None:
+        words.append(f"critic {Path(config.critic).name}")
+    return ", ".join(words)
+
+
+def _refuse_used(folder: Path, *, replace: bool) -> None:
+    """Raises ConfigError where a result would be lost: always a training run's, an evaluation's unless it may go."""
+    if (folder / "checkpoints").exists():
+        raise ConfigError(f"run_folder={folder} holds a training run, whose result this would replace: choose another")
+    if (folder / "result.json").exists() and not replace:
+        raise ConfigError(f"run_folder={folder} holds a result: choose another, or replace it with replace=true")
 
 
 def _seeds(config: DictConfig) -> range:

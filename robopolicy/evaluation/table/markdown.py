@@ -77,9 +77,9 @@ def _rows(block: Json) -> str:
 
 
 def _shows_seams(block: Json) -> bool:
-    """Whether every measured row has one: older results have none, and one chunk an episode has none either."""
+    """Whether every measured row has one: a policy that answers once an episode has none."""
     measured = [row for row in block["rows"] if row["measured_seeds"]]
-    return bool(measured) and all(row.get("seam") is not None for row in measured)
+    return bool(measured) and all(row["seam"] is not None for row in measured)
 
 
 def _cells(row: Json, rewarded: bool, seams: bool) -> list[str]:
